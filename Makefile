@@ -1,0 +1,118 @@
+# The only door: `make help` lists what it can do. Each target installs what it needs, once.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+ENV ?= dev
+export UV := $(CURDIR)/.venv-uv/bin/uv
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE ?= hardlink
+export UV_NO_CONFIG := 1
+export PYTHONPATH := $(CURDIR)/layers/gateway:$(CURDIR)/tools
+BIN := .venv/bin
+SAM := .venv-sam/bin/sam
+export SAM_CLI_TELEMETRY := 0
+CODE := layers functions tools tests
+
+# Python and platform the deployed layers are built for; see docs/operations.md.
+export TARGET_PYTHON ?= 3.13
+export TARGET_PLATFORM ?= aarch64-manylinux2014
+
+##@ See it work
+.PHONY: demo up down
+demo: .venv/ready .venv-local-aws/ready ## Deploy to a local AWS and tell the whole story as a transcript
+	@$(BIN)/python -m local_aws demo
+
+up: .venv/ready .venv-local-aws/ready ## Start the gateway on a local AWS and keep it running
+	@$(BIN)/python -m local_aws up
+
+down: .venv/ready ## Stop what `make up` started
+	@$(BIN)/python -m local_aws down
+
+##@ Prove it
+.PHONY: test unit aws-test check format fix lint types imports template docs bench
+test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
+	@$(BIN)/pytest $(ARGS)
+
+unit: .venv/ready ## Run the fast tests only
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+check: format lint types imports template docs test ## Everything a change must pass
+
+format: .venv/ready ## Check the formatting
+	@$(BIN)/ruff format --check $(CODE)
+
+fix: .venv/ready ## Format, and mend what the linter can mend
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+lint: .venv/ready ## Lint
+	@$(BIN)/ruff check $(CODE)
+
+types: .venv/ready ## Check the types, strictly
+	@$(BIN)/mypy
+	@for app in functions/*/app.py; do $(BIN)/mypy --no-error-summary "$$app"; done
+
+imports: .venv/ready ## Check that the layers of the code point one way
+	@$(BIN)/lint-imports --no-cache
+
+template: .venv/ready .venv-sam/ready ## Validate and lint template.yaml, as written and as SAM translates it
+	@AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint
+	@$(BIN)/cfn-lint template.yaml
+	@$(BIN)/python -m template_lint
+
+docs: .venv/ready ## Check that docs/openapi.json is current
+	@$(BIN)/python -m openapi --check
+
+##@ Ship it
+.PHONY: build deploy
+build: .venv-sam/ready ## Build functions and layers for AWS
+	@$(SAM) build
+
+deploy: build ## Deploy to AWS: make deploy ENV=dev
+	@$(SAM) deploy --config-env $(ENV)
+
+##@ Look after it
+.PHONY: help install openapi lock clean
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Install everything now instead of when first needed
+
+openapi: .venv/ready ## Write docs/openapi.json from the code
+	@$(BIN)/python -m openapi
+
+lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes
+	@for in in layers/dependencies/requirements.in requirements/*.in; do echo "→ $$in"; \
+		$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
+			--custom-compile-command "make lock" "$$in" -o "$${in%.in}.txt"; done
+
+clean: ## Remove everything that make installed or built
+	rm -rf .venv .venv-uv .venv-local-aws .venv-sam .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# ------------------------------------------------------------------ environments
+.venv-uv/ready: requirements/uv.txt
+	@echo "→ installing uv"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -m venv --clear .venv-uv
+	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+define environment
+	@echo "→ installing $(1)"
+	@$(UV) venv --quiet --clear --python "$$(.venv-uv/bin/python -c 'import sys; print(sys.executable)')" $(@D)
+	@$(UV) pip sync --require-hashes --python $(@D)/bin/python $<
+	@touch $@
+endef
+
+.venv/ready: requirements/dev.txt .venv-uv/ready
+	$(call environment,the development tools)
+
+.venv-local-aws/ready: requirements/local-aws.txt .venv-uv/ready
+	$(call environment,the local AWS)
+
+.venv-sam/ready: requirements/sam.txt .venv-uv/ready
+	$(call environment,SAM)

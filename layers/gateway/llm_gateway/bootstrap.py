@@ -1,0 +1,174 @@
+"""The composition root: settings in, working parts out, each built once and only if asked for."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from llm_gateway.settings import Settings
+from llm_gateway.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
+    from boto3 import Session
+    from botocore.config import Config
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+
+    from llm_gateway.gateway import Gateway
+    from llm_gateway.prompts.indexing import PromptIndexer
+    from llm_gateway.routing import Provider, Router
+    from llm_gateway.stores.prompt_table import DynamoPromptIndex
+    from llm_gateway.stores.usage_table import DynamoRollups
+
+
+_CONNECT_TIMEOUT_S = 1.0
+_READ_TIMEOUT_S = 2.0
+
+
+class Parts:
+    """The gateway's parts on AWS.
+
+    A part's modules are imported when it is built: a function that lists prompts never loads a
+    template engine, one that sums usage never loads a vendor's SDK.
+
+    Args:
+        settings: The configuration.
+        function: Name of the function, for logs and metrics.
+    """
+
+    def __init__(self, settings: Settings, function: str) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry(function, settings.environment, settings.log_level)
+
+    @classmethod
+    def from_env(cls, function: str) -> Parts:
+        """Parts configured by the environment."""
+        return cls(Settings.from_env(), function)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """CallPrompt."""
+        from llm_gateway.gateway import Gateway, GatewayLimits
+        from llm_gateway.prompts.catalogue import Catalogue
+        from llm_gateway.stores.prompt_bucket import S3PromptBodies
+        from llm_gateway.stores.usage_table import DynamoUsageLedger
+
+        settings = self.settings
+        catalogue = Catalogue(
+            self.prompt_index,
+            S3PromptBodies(self._s3, settings.required("prompt_bucket")),
+            ttl_s=settings.prompt_cache_ttl_s,
+            cache_bytes=settings.prompt_cache_bytes,
+            clock=time.monotonic,
+        )
+        ledger = DynamoUsageLedger(
+            self._dynamodb, settings.required("usage_table"), settings.usage_retention_days
+        )
+        return Gateway(
+            prompts=catalogue,
+            router=self._router,
+            ledger=ledger,
+            observer=self.telemetry,
+            limits=GatewayLimits(settings.default_timeout_s, settings.max_rendered_chars),
+            now=_now,
+            new_id=lambda: uuid.uuid4().hex,
+            test_mode=settings.test_mode,
+        )
+
+    @cached_property
+    def prompt_index(self) -> DynamoPromptIndex:
+        """What is current; ListPrompts and GetPromptMetadata need no more."""
+        from llm_gateway.stores.prompt_table import DynamoPromptIndex
+
+        return DynamoPromptIndex(self._dynamodb, self.settings.required("prompt_table"))
+
+    @cached_property
+    def indexer(self) -> PromptIndexer:
+        """Keeps the index equal to the bucket."""
+        from llm_gateway.prompts.indexing import PromptIndexer
+        from llm_gateway.stores.prompt_bucket import S3PromptUploads
+
+        uploads = S3PromptUploads(self._s3, self.settings.required("prompt_bucket"))
+        return PromptIndexer(uploads, self.prompt_index, self.settings.max_prompt_bytes)
+
+    @cached_property
+    def rollups(self) -> DynamoRollups:
+        """Sums over calls; GetUsageStats reads them, the stream adds to them."""
+        from llm_gateway.stores.usage_table import DynamoRollups
+
+        return DynamoRollups(self._dynamodb, self.settings.required("usage_table"))
+
+    @property
+    def readiness(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        """What a call needs, each with something that fails if it is not there."""
+        hour = _now()
+        return {
+            "prompt_index": lambda: self.prompt_index.generation(),
+            "usage_store": lambda: self.rollups.read("hour", hour, hour),
+        }
+
+    @cached_property
+    def _router(self) -> Router:
+        from llm_gateway.model_catalogue import ModelCatalogue
+        from llm_gateway.routing import Router
+
+        return Router(
+            ModelCatalogue.packaged(),
+            self._providers,
+            default_model=self.settings.default_model,
+            retry_limit=self.settings.retry_limit,
+        )
+
+    @cached_property
+    def _providers(self) -> Mapping[str, Provider]:
+        if self.settings.test_mode:
+            from llm_gateway.providers.fake import FakeProvider
+
+            return {"openai": FakeProvider()}
+        from llm_gateway.providers.openai import OpenAIProvider
+        from llm_gateway.stores.secrets import SecretKey
+
+        key = SecretKey(lambda: self._secrets, self.settings.required("openai_secret_arn"))
+        return {"openai": OpenAIProvider(key, self.settings.openai_base_url, _now)}
+
+    @cached_property
+    def _secrets(self) -> SecretsProvider:
+        from aws_lambda_powertools.utilities.parameters import SecretsProvider
+
+        return SecretsProvider(
+            boto3_client=self._session.client("secretsmanager", config=self._client_config)
+        )
+
+    @cached_property
+    def _dynamodb(self) -> DynamoDBClient:
+        return self._session.client("dynamodb", config=self._client_config)
+
+    @cached_property
+    def _s3(self) -> S3Client:
+        return self._session.client("s3", config=self._client_config)
+
+    @cached_property
+    def _session(self) -> Session:
+        from boto3 import Session
+
+        return Session()
+
+    @cached_property
+    def _client_config(self) -> Config:
+        from botocore.config import Config
+
+        return Config(
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            read_timeout=_READ_TIMEOUT_S,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=16,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

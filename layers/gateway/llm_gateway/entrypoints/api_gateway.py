@@ -1,0 +1,35 @@
+"""An ASGI application as a Lambda function behind API Gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from mangum import Mangum
+
+from llm_gateway.entrypoints.event_loop import event_loop
+from llm_gateway.entrypoints.http.app import ErrorObserver, error_event
+from llm_gateway.errors import InvalidRequest
+
+LambdaHandler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
+
+
+def http_handler(app: FastAPI, observer: ErrorObserver) -> LambdaHandler:
+    """A handler that serves `app` and never raises: its own failures are answers, too."""
+    event_loop()
+    adapter = Mangum(app, lifespan="off")
+
+    def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        try:
+            return adapter(dict(event), context)
+        except Exception as error:  # the application answers its own errors: this one is the event's
+            observer.crashed(error, context.aws_request_id)
+            return error_event(InvalidRequest("The request cannot be read."), context.aws_request_id)
+
+    return handle
+
+
+def is_http(event: Mapping[str, Any]) -> bool:
+    """True for a proxy request of API Gateway, false for a direct invoke."""
+    return "requestContext" in event and "httpMethod" in event

@@ -1,0 +1,23 @@
+"""One event loop for the life of a Lambda environment, so that connections outlive an invocation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@cache
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The loop, made current for this thread; Mangum uses the current one."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end."""
+    return event_loop().run_until_complete(work)

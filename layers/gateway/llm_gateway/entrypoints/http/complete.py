@@ -1,0 +1,47 @@
+"""Every endpoint in one application, and the OpenAPI document it is described by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from llm_gateway.entrypoints.http import calls, health, prompts, usage
+from llm_gateway.entrypoints.http.app import create_app
+from llm_gateway.wire import CallRequest
+
+if TYPE_CHECKING:
+    from llm_gateway.bootstrap import Parts
+
+_OPEN_PATHS = {"/health"}
+
+
+def complete_app(parts: Parts) -> FastAPI:
+    """The whole HTTP API."""
+    return create_app(
+        calls.router(parts.gateway, parts.settings),
+        prompts.list_router(parts.prompt_index),
+        prompts.metadata_router(parts.prompt_index),
+        usage.router(parts.rollups),
+        health.router(parts.readiness),
+        observer=parts.telemetry,
+    )
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: FastAPI's, with the body it does not see and the errors as they are."""
+    document = app.openapi()
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    body = CallRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= {**body.pop("$defs", {}), "CallRequest": body}
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)  # bad input is a 400 of our own shape
+            if path not in _OPEN_PATHS:
+                operation["security"] = [{"ApiKey": []}]
+    document["components"]["securitySchemes"] = {
+        "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    }
+    return document

@@ -1,0 +1,185 @@
+"""The gateway's main job, as one story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from llm_gateway.deadline import Deadline
+from llm_gateway.errors import GatewayError, ProviderError, ProviderTimeout, StoreUnavailable
+from llm_gateway.model_catalogue import ModelSpec
+from llm_gateway.models import Completion, TokenUsage
+from llm_gateway.prompts.catalogue import Catalogue
+from llm_gateway.prompts.prompt import Prompt
+from llm_gateway.routing import Answer, Router
+from llm_gateway.usage import CallStatus, UsageLedger, UsageRecord, cost_usd
+from llm_gateway.wire import CallRequest, CallResponse, PromptVersion, Usage
+
+
+class CallObserver(Protocol):
+    """Told of every call once it is over: logs and metrics, never content."""
+
+    def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
+        """A call reached a provider and ended."""
+        ...
+
+    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable) -> None:
+        """The ledger refused; this is the record's last chance to survive."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """Bounds of a call that its request does not set.
+
+    Attributes:
+        timeout_s: Time of a call when neither request nor prompt says, seconds.
+        max_rendered_chars: Largest rendered prompt.
+    """
+
+    timeout_s: float
+    max_rendered_chars: int
+
+
+class Gateway:
+    """Answers calls of stored prompts; the same object serves every entrance.
+
+    Args:
+        prompts: The prompts by name.
+        router: The models.
+        ledger: Where usage is kept.
+        observer: Logs and metrics.
+        limits: Bounds of a call.
+        now: Aware UTC.
+        new_id: Makes a fresh call id.
+        test_mode: True if the providers are fakes.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: Catalogue,
+        router: Router,
+        ledger: UsageLedger,
+        observer: CallObserver,
+        limits: GatewayLimits,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str],
+        test_mode: bool,
+    ) -> None:
+        self._prompts = prompts
+        self._router = router
+        self._ledger = ledger
+        self._observer = observer
+        self._limits = limits
+        self._now = now
+        self._new_id = new_id
+        self._test_mode = test_mode
+
+    async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
+        """Load the prompt, render it, ask the model, account for it, answer.
+
+        Args:
+            request: What is asked.
+            request_id: Names this request in logs and records.
+            time_left: The latest end the entrance can bear; the call's own timeout may be sooner.
+
+        Raises:
+            RequestError: Nothing was paid; the caller can mend the request.
+            ProviderError: The model did not answer; the call is on the ledger.
+            StoreUnavailable: The prompt cannot be loaded right now.
+        """
+        prompt = await self._prompts.load(request.prompt, request.version)
+        model = self._router.choose(request.provider, request.model, prompt.front.model)
+        options = model.accepted(request.parameters.options(), prompt.front.options)
+        messages = prompt.render(request.variables, self._limits.max_rendered_chars)
+        call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
+        deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
+        try:
+            answer = await self._router.complete(model, messages, options, deadline)
+        except ProviderError as error:
+            await self._account(call.failed(error, deadline), error)
+            raise
+        record = call.answered(answer, deadline)
+        await self._account(record, None)
+        return _response(record, answer.completion)
+
+    async def _account(self, record: UsageRecord, error: GatewayError | None) -> None:
+        """Keep the record; an answer that is paid for is never withheld because the ledger is down."""
+        try:
+            await self._ledger.record(record)
+        except StoreUnavailable as refusal:
+            self._observer.usage_not_recorded(record, refusal)
+        self._observer.call_ended(record, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call on its way, able to write its own record."""
+
+    call_id: str
+    request_id: str
+    started_at: datetime
+    request: CallRequest
+    prompt: Prompt
+    model: ModelSpec
+    test_mode: bool
+
+    def answered(self, answer: Answer, deadline: Deadline) -> UsageRecord:
+        return self._record(answer.completion.usage, answer.attempts, deadline, None)
+
+    def failed(self, error: ProviderError, deadline: Deadline) -> UsageRecord:
+        return self._record(TokenUsage(), error.attempts, deadline, error)
+
+    def _record(
+        self, usage: TokenUsage, attempts: int, deadline: Deadline, error: ProviderError | None
+    ) -> UsageRecord:
+        return UsageRecord(
+            call_id=self.call_id,
+            request_id=self.request_id,
+            started_at=self.started_at,
+            status=_status(error),
+            error_code=None if error is None else error.code,
+            calling_service=self.request.calling_service,
+            prompt=self.prompt.path,
+            prompt_version=self.prompt.version,
+            provider=self.model.provider,
+            model=self.model.name,
+            usage=usage,
+            cost_usd=cost_usd(usage, self.model.price),
+            latency_ms=round(deadline.elapsed_s() * 1000),
+            attempts=attempts,
+            test_mode=self.test_mode,
+        )
+
+
+def _status(error: ProviderError | None) -> CallStatus:
+    if error is None:
+        return "answered"
+    return "timed_out" if isinstance(error, ProviderTimeout) else "failed"
+
+
+def _response(record: UsageRecord, completion: Completion) -> CallResponse:
+    usage = record.usage
+    return CallResponse(
+        call_id=record.call_id,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        prompt=PromptVersion(path=record.prompt, version=record.prompt_version),
+        provider=record.provider,
+        model=record.model,
+        served_model=completion.served_model,
+        usage=Usage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            total_tokens=usage.total_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+        ),
+        cost_usd=record.cost_usd,
+        latency_ms=record.latency_ms,
+        attempts=record.attempts,
+        test_mode=record.test_mode,
+    )

@@ -1,0 +1,156 @@
+"""The models the gateway may call: limits, quirks and prices, all data from `models.toml`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from difflib import get_close_matches
+from importlib.resources import files
+from typing import Any, Literal
+
+from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
+from llm_gateway.models import ModelOptions
+
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice:
+    """Rates in USD per 1,000,000 tokens.
+
+    Attributes:
+        input: Rate of input tokens.
+        output: Rate of output tokens.
+        cached_input: Rate of cached input tokens; None bills them in full.
+        long_above: Input tokens above which the whole call is billed at the `long_` rates.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    long_above: int | None = None
+    long_input: Decimal | None = None
+    long_output: Decimal | None = None
+    long_cached_input: Decimal | None = None
+
+    def rates(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
+        """Rates of input, cached input and output for a call with that many input tokens."""
+        if self.long_above is None or input_tokens <= self.long_above:
+            return self.input, _or(self.cached_input, self.input), self.output
+        full = _or(self.long_input, self.input)
+        return full, _or(self.long_cached_input, full), _or(self.long_output, self.output)
+
+
+def _or(rate: Decimal | None, otherwise: Decimal) -> Decimal:
+    return otherwise if rate is None else rate
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One callable model.
+
+    Attributes:
+        provider: Name of the provider that serves it.
+        name: The vendor's name, sent as it is.
+        context_tokens: Input and output together.
+        max_output_tokens: Most tokens one answer may have.
+        max_tokens_field: The vendor's field that bounds the answer.
+        sampling: True if it takes temperature and top_p; reasoning models do not.
+        json_mode: True if it can be told to answer with JSON.
+        price: None if the catalogue has no price: calls are then `unpriced`, never free.
+    """
+
+    provider: str
+    name: str
+    context_tokens: int
+    max_output_tokens: int
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"]
+    sampling: bool = True
+    json_mode: bool = True
+    price: ModelPrice | None = None
+
+    def accepted(self, requested: ModelOptions, authored: ModelOptions) -> ModelOptions:
+        """The options to send: the request's own over the prompt author's.
+
+        What the author prefers is dropped where the model does not take it; what the request
+        demands is refused instead, so that nobody pays for an answer they did not ask for.
+
+        Raises:
+            InvalidParameter: Naming the field.
+        """
+        if not self.sampling:
+            for field in ("temperature", "top_p"):
+                if getattr(requested, field) is not None:
+                    raise InvalidParameter(
+                        f"{self.name} does not take {field}; leave it out.", param=f"parameters.{field}"
+                    )
+            authored = replace(authored, temperature=None, top_p=None)
+        if not self.json_mode:
+            authored = replace(authored, output_format=None)
+        options = requested.over(authored)
+        if options.max_tokens is not None and options.max_tokens > self.max_output_tokens:
+            raise InvalidParameter(
+                f"max_tokens must be from 1 to {self.max_output_tokens} for {self.name}.",
+                param="parameters.max_tokens",
+                details={"maximum": self.max_output_tokens},
+            )
+        return options
+
+
+class ModelCatalogue:
+    """All models, by provider and name."""
+
+    def __init__(self, specs: Iterable[ModelSpec]) -> None:
+        self._specs: dict[tuple[str, str], ModelSpec] = {(s.provider, s.name): s for s in specs}
+
+    @classmethod
+    def packaged(cls) -> ModelCatalogue:
+        """The catalogue that comes with this package."""
+        text = files("llm_gateway").joinpath("models.toml").read_text(encoding="utf-8")
+        return cls(_specs(tomllib.loads(text, parse_float=Decimal)))
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self._specs.values())
+
+    def find(self, provider: str, name: str) -> ModelSpec:
+        """The model; a dated name (`gpt-4o-2024-08-06`) takes the row of its family.
+
+        Raises:
+            UnknownProvider: With the names there are.
+            UnknownModel: With the nearest names.
+        """
+        spec = self._specs.get((provider, name)) or self._specs.get((provider, _DATED.sub("", name)))
+        if spec is not None:
+            return spec if spec.name == name else replace(spec, name=name)
+        self.check_provider(provider)
+        names = sorted(n for p, n in self._specs if p == provider)
+        near = get_close_matches(name, names, n=5, cutoff=0.4)
+        raise UnknownModel(
+            f"{provider} has no such model in the catalogue; nearest: {', '.join(near) or 'none'}.",
+            param="model",
+            details={"nearest": list(near)},
+        )
+
+    def check_provider(self, provider: str) -> None:
+        """Raise UnknownProvider, with the names there are, if none of the models is `provider`'s."""
+        known = sorted({p for p, _ in self._specs})
+        if provider not in known:
+            raise UnknownProvider(
+                f"There is no such provider; known are: {', '.join(known)}.",
+                param="provider",
+                details={"known": list(known)},
+            )
+
+
+def _specs(document: Mapping[str, Any]) -> Iterable[ModelSpec]:
+    for row in document["models"]:
+        price = row.get("price")
+        yield ModelSpec(**{**row, "price": None if price is None else _price(price)})
+
+
+def _price(row: Mapping[str, Any]) -> ModelPrice:
+    rates: dict[str, Any] = {k: v if k == "long_above" else Decimal(v) for k, v in row.items()}
+    return ModelPrice(**rates)

@@ -1,0 +1,131 @@
+"""The gateway's nouns: plain frozen values that every layer may hold; no I/O, no wire format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias, Union
+
+Json: TypeAlias = Union[bool, int, float, str, list["Json"], dict[str, "Json"], None]
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
+OutputFormat = Literal["text", "json"]
+PromptState = Literal["ok", "broken", "deleted"]
+
+TEMPERATURE_RANGE = (0.0, 2.0)
+TOP_P_RANGE = (0.0, 1.0)
+TIMEOUT_RANGE_S = (5.0, 120.0)
+MAX_STOP_SEQUENCES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, as a provider gets it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What shapes an answer; None leaves the choice to the model.
+
+    Attributes:
+        temperature: 0.0 to 2.0.
+        top_p: 0.0 to 1.0.
+        max_tokens: Upper bound of output tokens, reasoning included, at least 1.
+        stop: Up to four sequences at which the model stops.
+        output_format: `json` asks for one JSON value.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    output_format: OutputFormat | None = None
+
+    def over(self, defaults: ModelOptions) -> ModelOptions:
+        """These options, with `defaults` where they are silent."""
+        return ModelOptions(
+            temperature=defaults.temperature if self.temperature is None else self.temperature,
+            top_p=defaults.top_p if self.top_p is None else self.top_p,
+            max_tokens=defaults.max_tokens if self.max_tokens is None else self.max_tokens,
+            stop=self.stop or defaults.stop,
+            output_format=self.output_format or defaults.output_format,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Token counts of one completion as the vendor reports them; None where it is silent.
+
+    Attributes:
+        input_tokens: All input tokens, cached ones included.
+        output_tokens: All output tokens, reasoning ones included.
+        cached_input_tokens: The part of `input_tokens` served from the vendor's cache.
+        reasoning_tokens: The part of `output_tokens` spent on reasoning.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input plus output, or None if either is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's answer.
+
+    Attributes:
+        text: The answer.
+        finish_reason: Why the model stopped.
+        usage: Tokens spent.
+        served_model: The model the vendor says it used, often a dated name.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    usage: TokenUsage
+    served_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEntry:
+    """What the index knows of one prompt file, without its text.
+
+    Attributes:
+        path: Relative path, the prompt's id (`support/reply.prompt`).
+        version: Version that is served; None if no version ever parsed.
+        etag: Entity tag of the newest upload.
+        size_bytes: Size of the newest upload.
+        last_modified: When the newest upload was made, aware UTC.
+        state: `broken` if the newest upload does not parse.
+        required_variables: Dotted names a caller must give.
+        description: From the front matter.
+        model: `provider/name` from the front matter.
+        parameters: Options from the front matter.
+        input_schema: JSON Schema of the variables.
+        error: Why the newest upload is broken, with its line; None if it is not.
+        warnings: Unknown keys and the like.
+    """
+
+    path: str
+    version: str | None
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+    state: PromptState = "ok"
+    required_variables: tuple[str, ...] = ()
+    description: str | None = None
+    model: str | None = None
+    parameters: ModelOptions = field(default_factory=ModelOptions)
+    input_schema: Json = None
+    error: str | None = None
+    warnings: tuple[str, ...] = ()

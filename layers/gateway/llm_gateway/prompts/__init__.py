@@ -1,0 +1,1 @@
+"""Prompt files: their paths, format, rendering and catalogue."""

@@ -1,0 +1,64 @@
+"""Prompt paths: the ids callers use and the file names authors choose."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from llm_gateway.errors import InvalidPath
+
+EXTENSIONS = (".prompt", ".md", ".txt")
+MAX_PATH_BYTES = 512
+
+
+def check_path(text: str, param: str = "prompt") -> str:
+    """The path itself, if it is plain: relative, no empty, `.` or `..` part, nothing unprintable.
+
+    Raises:
+        InvalidPath: Saying which rule is broken; the path itself is not repeated.
+    """
+    if problem := _problem(text):
+        raise InvalidPath(
+            f"'{param}' {problem}; give a relative path like support/reply.prompt.", param=param
+        )
+    return text
+
+
+def check_directory(text: str) -> str:
+    """A directory without its trailing slash; empty for the top.
+
+    Raises:
+        InvalidPath: As `check_path`.
+    """
+    trimmed = text.removesuffix("/")
+    return check_path(trimmed, "directory") if trimmed else ""
+
+
+def is_prompt_file(path: str) -> bool:
+    """True for a file the catalogue holds: a plain path with one of the known extensions."""
+    return path.endswith(EXTENSIONS) and _problem(path) is None
+
+
+def is_partial(path: str) -> bool:
+    """True for a file that others include: it, or a folder above it, begins with an underscore."""
+    return any(part.startswith("_") for part in path.split("/"))
+
+
+def has_extension(path: str) -> bool:
+    """True if the path names one file rather than a stem that several files may share."""
+    return path.endswith(EXTENSIONS)
+
+
+def _problem(text: str) -> str | None:
+    if not text:
+        return "is empty"
+    if any(unicodedata.category(character).startswith("C") for character in text):
+        return "holds a control or unassigned character"
+    if len(text.encode()) > MAX_PATH_BYTES:
+        return f"is longer than {MAX_PATH_BYTES} bytes"
+    if "\\" in text:
+        return "holds a backslash"
+    if text.startswith("/"):
+        return "is absolute"
+    if any(part in ("", ".", "..") for part in text.split("/")):
+        return "holds an empty, '.' or '..' part"
+    return None

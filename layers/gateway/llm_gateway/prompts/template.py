@@ -1,0 +1,189 @@
+"""Rendering: sandboxed Jinja2 whose role lines no variable can forge.
+
+A line that holds nothing but `system:`, `user:` or `assistant:`, outside any Jinja block, opens a
+message. Role lines are found in the *source*, before any value is known, and replaced there by a
+mark that holds 128 random bits; the rendered text is cut at that mark only. A value that looks like
+a role line stays text.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args
+
+from jinja2 import StrictUndefined, Template, nodes
+from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing_extensions import override
+
+from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
+from llm_gateway.models import Json, Message, Role
+from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.prompts.variables import required_variables
+
+_ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
+_OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
+_GLOBALS = ("range", "dict", "namespace")
+_ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class PromptEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja2 for prompts: plain text out, JSON values in, nothing reachable behind them."""
+
+    def __init__(self) -> None:
+        super().__init__(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+        self.globals = {name: self.globals[name] for name in _GLOBALS}
+
+    @override
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`order.items` means the field of that name, if there is one, not the dict's method."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A compiled prompt body.
+
+    Attributes:
+        template: The compiled body with a mark in place of every role line.
+        mark: The secret text that stands before a role's name.
+        required: Dotted names of the variables it cannot do without.
+    """
+
+    template: Template
+    mark: str
+    required: tuple[str, ...]
+
+    @classmethod
+    def compile(cls, source: str, line_offset: int = 0) -> PromptTemplate:
+        """Compile a prompt's body.
+
+        Args:
+            source: The body, lines ended by a single newline.
+            line_offset: Lines of the file before the body, for error messages.
+
+        Raises:
+            PromptSyntaxError: The body is no template; names the line.
+        """
+        environment = _environment()
+        mark = f"\x1e{secrets.token_hex(16)}:"
+        try:
+            marked = _mark_role_lines(environment, source, mark)
+            tree = environment.parse(marked)
+            _refuse_other_files(tree, line_offset)
+            required = required_variables(tree, _GLOBALS)
+            template = environment.from_string(tree)
+        except TemplateSyntaxError as error:
+            raise PromptSyntaxError(_reason(error), error.lineno + line_offset) from error
+        except (RecursionError, SyntaxError, MemoryError) as error:
+            raise PromptSyntaxError("the template is nested too deeply") from error
+        return cls(template=template, mark=mark, required=required)
+
+    def render(self, variables: Mapping[str, Json], max_chars: int) -> tuple[Message, ...]:
+        """Fill in the variables and cut the text into messages; blank messages are left out.
+
+        Raises:
+            InvalidVariables: A value does not fit what the template does with it, or nothing is
+                left to send.
+            RenderLimitExceeded: The text would be longer than `max_chars`.
+        """
+        text = "".join(self._chunks(variables, max_chars))
+        preamble, *parts = re.split(f"{self.mark}({'|'.join(_ROLES)})\x1e", text)
+        roles: list[tuple[str, str]] = [("user", preamble), *zip(parts[::2], parts[1::2], strict=True)]
+        messages = tuple(
+            Message(role=known, content=content.strip())
+            for role, content in roles
+            for known in _ROLES
+            if known == role and content.strip()
+        )
+        if not messages:
+            raise InvalidVariables("With these variables the prompt is empty.", param="variables")
+        return messages
+
+    def _chunks(self, variables: Mapping[str, Json], max_chars: int) -> Iterator[str]:
+        size = 0
+        try:
+            for chunk in self.template.generate(variables):
+                size += len(chunk)
+                if size > max_chars:
+                    raise RenderLimitExceeded(
+                        f"The rendered prompt is longer than {max_chars} characters.", param="variables"
+                    )
+                yield chunk
+        except UndefinedError as error:
+            raise InvalidVariables(
+                "The prompt uses a field that the given variables do not have.", param="variables"
+            ) from error
+        except (SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise InvalidVariables(
+                f"The prompt cannot be rendered with these variables ({type(error).__name__}).",
+                param="variables",
+            ) from error
+        except (RecursionError, MemoryError, OverflowError) as error:
+            raise RenderLimitExceeded("The rendered prompt is too large.", param="variables") from error
+
+
+@cache
+def _environment() -> PromptEnvironment:
+    return PromptEnvironment()
+
+
+def _mark_role_lines(environment: PromptEnvironment, source: str, mark: str) -> str:
+    lines = source.split("\n")
+    candidates = {n for n, line in enumerate(lines, start=1) if _ROLE_LINE.match(line)}
+    if not candidates:
+        return source
+    for number in candidates & _plain_lines(environment, source):
+        lines[number - 1] = f"{mark}{lines[number - 1].strip().removesuffix(':')}\x1e"
+    return "\n".join(lines)
+
+
+def _plain_lines(environment: PromptEnvironment, source: str) -> set[int]:
+    """Numbers of the lines that hold text outside every block, comment and raw section."""
+    plain: set[int] = set()
+    depth = 0
+    block: list[tuple[str, str]] = []
+    for line, kind, value in environment.lex(source):
+        match kind:
+            case "raw_begin":
+                depth += 1
+            case "raw_end":
+                depth -= 1
+            case "block_begin":
+                block = []
+            case "block_end":
+                depth += _depth_change(block)
+            case "data" if depth == 0:
+                plain.update(range(line, line + value.count("\n") + 1))
+            case _:
+                block.append((kind, value))
+    return plain
+
+
+def _depth_change(block: list[tuple[str, str]]) -> int:
+    """+1 for a tag that opens a block, -1 for one that ends it."""
+    keyword = next((value for kind, value in block if kind == "name"), "")
+    if keyword == "set":
+        return 0 if ("operator", "=") in block else 1
+    if keyword in _OPENING:
+        return 1
+    return -1 if keyword.startswith("end") else 0
+
+
+def _refuse_other_files(tree: nodes.Template, line_offset: int) -> None:
+    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        tag = type(node).__name__.lower().replace("from", "")
+        raise PromptSyntaxError(f"'{tag}' is not available in prompts", node.lineno + line_offset)
+
+
+def _reason(error: TemplateSyntaxError) -> str:
+    """Jinja2's own words quote the file's text; a log or an answer must not."""
+    if error.message and error.message.startswith(("Unexpected end of template", "unexpected end")):
+        return "the template ends inside a tag or block"
+    return "the text is no valid template; write a literal brace pair as {{ '{{' }} or use a raw block"

@@ -1,0 +1,1 @@
+"""One file per vendor; vendor types and vendor errors end here."""

@@ -1,0 +1,160 @@
+"""The gateway's configuration; the only module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from llm_gateway.errors import ConfigurationError
+from llm_gateway.models import TIMEOUT_RANGE_S
+
+T = TypeVar("T")
+ENV_PREFIX = "LLM_GATEWAY_"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set from outside, each as `LLM_GATEWAY_<NAME>` in the environment.
+
+    Attributes:
+        environment: Name of the deployment, a dimension of its logs.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        test_mode: True answers every call with the fake provider.
+        default_model: `provider/name` used when neither request nor prompt names one.
+        default_timeout_s: A call's time when the request names none, 5 to 120 s.
+        api_timeout_ms: How long the API in front waits for an answer; None without such an API.
+        deadline_reserve_s: Kept back from Lambda's own timeout for accounting and the answer.
+        retry_limit: Retries after a first failed attempt, 0 to 3.
+        max_body_bytes: Largest request body.
+        max_rendered_chars: Largest rendered prompt.
+        max_prompt_bytes: Largest prompt file.
+        prompt_bucket: S3 bucket of the prompt files.
+        prompt_table: DynamoDB table of the prompt index.
+        prompt_cache_ttl_s: How long an environment may trust its view of what is current.
+        prompt_cache_bytes: Bound of the compiled prompts kept in memory, in bytes of source.
+        usage_table: DynamoDB table of ledger and rollups.
+        usage_retention_days: Life of a ledger item; rollups stay.
+        openai_secret_arn: Secrets Manager secret that holds the OpenAI key.
+        openai_base_url: Another OpenAI-compatible endpoint; None is OpenAI's own.
+    """
+
+    environment: str = "local"
+    log_level: str = "INFO"
+    test_mode: bool = False
+    default_model: str = "openai/gpt-4o-mini"
+    default_timeout_s: float = 60.0
+    api_timeout_ms: int | None = None
+    deadline_reserve_s: float = 1.5
+    retry_limit: int = 3
+    max_body_bytes: int = 1_048_576
+    max_rendered_chars: int = 1_000_000
+    max_prompt_bytes: int = 1_048_576
+    prompt_bucket: str | None = None
+    prompt_table: str | None = None
+    prompt_cache_ttl_s: float = 1.0
+    prompt_cache_bytes: int = 16_777_216
+    usage_table: str | None = None
+    usage_retention_days: int = 400
+    openai_secret_arn: str | None = None
+    openai_base_url: str | None = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read and check the environment.
+
+        Raises:
+            ConfigurationError: Naming every variable that is unknown or has an unusable value.
+        """
+        source = os.environ if environ is None else environ
+        given = {
+            name.removeprefix(ENV_PREFIX).lower(): value.strip()
+            for name, value in source.items()
+            if name.startswith(ENV_PREFIX) and value.strip()
+        }
+        problems = [f"{ENV_PREFIX}{name.upper()} is not a setting" for name in given.keys() - _READERS.keys()]
+        values: dict[str, object] = {}
+        for name, text in given.items():
+            if name in _READERS:
+                try:
+                    values[name] = _READERS[name](text)
+                except ValueError as error:
+                    problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
+        if problems:
+            raise ConfigurationError("; ".join(sorted(problems)) + ".")
+        return cls(**values)  # type: ignore[arg-type]
+
+    def required(self, name: str) -> str:
+        """The text of a setting that this process cannot do without.
+
+        Raises:
+            ConfigurationError: Naming the variable to set.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(f"Set {ENV_PREFIX}{name.upper()}; it is empty.")
+        return value
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    match value.lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise ValueError("must be true or false")
+
+
+def _number(kind: Callable[[str], T], low: float, high: float) -> Callable[[str], T]:
+    def read(value: str) -> T:
+        try:
+            number = kind(value)
+        except ValueError:
+            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
+        if not low <= float(value) <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return number
+
+    return read
+
+
+def _level(value: str) -> str:
+    if value.upper() not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+    return value.upper()
+
+
+def _model(value: str) -> str:
+    provider, _, name = value.partition("/")
+    if not provider or not name:
+        raise ValueError("must look like provider/model, for example openai/gpt-4o-mini")
+    return value
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "environment": _text,
+    "log_level": _level,
+    "test_mode": _flag,
+    "default_model": _model,
+    "default_timeout_s": _number(float, *TIMEOUT_RANGE_S),
+    "api_timeout_ms": _number(int, 1_000, 900_000),
+    "deadline_reserve_s": _number(float, 0.1, 10),
+    "retry_limit": _number(int, 0, 3),
+    "max_body_bytes": _number(int, 1_024, 6_000_000),
+    "max_rendered_chars": _number(int, 1_000, 10_000_000),
+    "max_prompt_bytes": _number(int, 1_024, 10_000_000),
+    "prompt_bucket": _text,
+    "prompt_table": _text,
+    "prompt_cache_ttl_s": _number(float, 0, 3_600),
+    "prompt_cache_bytes": _number(int, 0, 1_000_000_000),
+    "usage_table": _text,
+    "usage_retention_days": _number(int, 1, 3_650),
+    "openai_secret_arn": _text,
+    "openai_base_url": _text,
+}

@@ -1,0 +1,143 @@
+"""The prompt index in DynamoDB.
+
+Keys: `pk="prompt"`, `sk=<path>` for entries, so that a page of a directory is one query of exactly
+its items; `pk="generation"`, `sk="generation"` for the number that grows with every change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from llm_gateway.models import ModelOptions, PromptEntry
+from llm_gateway.prompts.catalogue import EntryPage
+from llm_gateway.prompts.path import EXTENSIONS, has_extension
+from llm_gateway.stores.aws import Refused, ask
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_GENERATION = {"pk": {"S": "generation"}, "sk": {"S": "generation"}}
+_JSON_FIELDS = ("required_variables", "warnings", "parameters", "input_schema")
+_DELETED_KEPT_S = 7 * 86_400
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+class DynamoPromptIndex:
+    """Reads and writes entries; see PromptIndex and WritablePromptIndex."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    async def generation(self) -> int:
+        """See PromptIndex.generation; 0 before the first change."""
+        answer = await ask(self._client.get_item, TableName=self._table, Key=_GENERATION)
+        return int(answer.get("Item", {}).get("value", {"N": "0"})["N"])
+
+    async def find(self, path: str) -> Sequence[PromptEntry]:
+        """See PromptIndex.find; one read either way."""
+        if has_extension(path):
+            answer = await ask(
+                self._client.get_item, TableName=self._table, Key={"pk": {"S": "prompt"}, "sk": {"S": path}}
+            )
+            items = [answer["Item"]] if "Item" in answer else []
+        else:
+            items, _ = await self._query("begins_with(sk, :path)", {":path": {"S": f"{path}."}})
+        entries = [_entry(item) for item in items]
+        names = {path, *(path + extension for extension in EXTENSIONS)}
+        return [entry for entry in entries if entry.path in names and entry.state != "deleted"]
+
+    async def page(self, directory: str, limit: int, after: str | None) -> EntryPage:
+        """See PromptIndex.page; reads as many items as it returns, and the deleted between them."""
+        condition, values = "", {}
+        if directory:
+            condition, values = "begins_with(sk, :directory)", {":directory": {"S": f"{directory}/"}}
+        found: list[PromptEntry] = []
+        more = True
+        while more and len(found) <= limit:
+            items, more = await self._query(condition, values, limit=limit - len(found) + 1, after=after)
+            entries = [_entry(item) for item in items]
+            found += [entry for entry in entries if entry.state != "deleted"]
+            after = entries[-1].path if entries else after
+        page = found[:limit]
+        return EntryPage(entries=page, next_after=page[-1].path if len(found) > limit else None)
+
+    async def put(self, entry: PromptEntry, sequencer: str) -> bool:
+        """See WritablePromptIndex.put."""
+        nothing_newer = "attribute_not_exists(pk) OR sequencer < :sequencer"
+        try:
+            await ask(
+                self._client.put_item,
+                TableName=self._table,
+                Item=_item(entry, sequencer),
+                ConditionExpression=nothing_newer,
+                ExpressionAttributeValues={":sequencer": {"S": sequencer}},
+            )
+        except Refused:
+            return False
+        return True
+
+    async def bump_generation(self) -> None:
+        """See WritablePromptIndex.bump_generation."""
+        await ask(
+            self._client.update_item,
+            TableName=self._table,
+            Key=_GENERATION,
+            UpdateExpression="ADD #value :one",
+            ExpressionAttributeNames={"#value": "value"},
+            ExpressionAttributeValues={":one": {"N": "1"}},
+        )
+
+    async def _query(
+        self, condition: str, values: Mapping[str, Any], limit: int | None = None, after: str | None = None
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Items, and whether there may be more of them."""
+        arguments: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk" + (f" AND {condition}" if condition else ""),
+            "ExpressionAttributeValues": {":pk": {"S": "prompt"}, **values},
+        }
+        if limit is not None:
+            arguments["Limit"] = limit
+        if after is not None:
+            arguments["ExclusiveStartKey"] = {"pk": {"S": "prompt"}, "sk": {"S": after}}
+        answer = await ask(self._client.query, **arguments)
+        return list(answer["Items"]), "LastEvaluatedKey" in answer
+
+
+def _item(entry: PromptEntry, sequencer: str) -> dict[str, Any]:
+    fields: dict[str, Any] = asdict(entry)
+    fields |= {name: json.dumps(fields[name]) for name in _JSON_FIELDS}
+    fields |= {"pk": "prompt", "sk": entry.path, "sequencer": sequencer}
+    fields["last_modified"] = entry.last_modified.isoformat()
+    if entry.state == "deleted":
+        fields["expires_at"] = int(entry.last_modified.timestamp()) + _DELETED_KEPT_S
+    return {name: _serialize(value) for name, value in fields.items() if value is not None}
+
+
+def _entry(item: Mapping[str, Any]) -> PromptEntry:
+    fields = {name: _deserialize(value) for name, value in item.items()}
+    decoded = {name: json.loads(fields[name]) for name in _JSON_FIELDS}
+    options = decoded["parameters"]
+    return PromptEntry(
+        path=fields["path"],
+        version=fields.get("version"),
+        etag=fields["etag"],
+        size_bytes=int(fields["size_bytes"]),
+        last_modified=datetime.fromisoformat(fields["last_modified"]),
+        state=fields["state"],
+        required_variables=tuple(decoded["required_variables"]),
+        description=fields.get("description"),
+        model=fields.get("model"),
+        parameters=ModelOptions(**{**options, "stop": tuple(options["stop"])}),
+        input_schema=decoded["input_schema"],
+        error=fields.get("error"),
+        warnings=tuple(decoded["warnings"]),
+    )

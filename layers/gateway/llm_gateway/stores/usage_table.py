@@ -1,0 +1,245 @@
+"""Ledger and rollups in one DynamoDB table, joined by its stream.
+
+Keys:
+    ledger   `pk=call#<hour>#<shard>`, `sk=<started_at>#<call_id>`: spread over 16 partitions an
+             hour, and enumerable by time. Both halves follow from the record, so a second write of
+             the same call meets the first.
+    rollups  `pk=rollup#hour#<day>` or `pk=rollup#day#<month>`, `sk=<bucket>#<digest>`: a question
+             reads one partition for each day or month of its range, whatever the number of calls.
+             The digest stands for the dimensions, whose own text may hold any character.
+
+Exactly once: a ledger item is marked `counted` in the same transaction that adds it to its rollups,
+on condition that it was not. Redelivery, another split of the batch or a crash in between change
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from llm_gateway.errors import StoreUnavailable
+from llm_gateway.models import TokenUsage
+from llm_gateway.rollup import TOTAL_NAMES, BucketWidth, Dimensions, Rollup, Totals, floor_day, rollups_of
+from llm_gateway.stores.aws import Refused, ask
+from llm_gateway.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+LEDGER_PREFIX = "call#"
+_SHARDS = 16
+_CALLS_PER_TRANSACTION = 30  # with at most two rollups each: 90 of the 100 items allowed
+_CONFLICT_ATTEMPTS = 12
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+class DynamoUsageLedger:
+    """Writes records; see UsageLedger."""
+
+    def __init__(self, client: DynamoDBClient, table: str, retention_days: int) -> None:
+        self._client = client
+        self._table = table
+        self._retention = timedelta(days=retention_days)
+
+    async def record(self, record: UsageRecord) -> None:
+        """See UsageLedger.record."""
+        try:
+            await ask(
+                self._client.put_item,
+                TableName=self._table,
+                Item=ledger_item(record, record.started_at + self._retention),
+                ConditionExpression="attribute_not_exists(pk)",
+            )
+        except Refused:
+            return  # this call id is on the ledger already
+
+
+class DynamoRollups:
+    """Counts records into rollups and reads them; see RollupStore."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    async def count(self, records: Sequence[UsageRecord]) -> int:
+        """See RollupStore.count."""
+        unique = list({record.call_id: record for record in records}.values())
+        counted = 0
+        for start in range(0, len(unique), _CALLS_PER_TRANSACTION):
+            counted += await self._count_chunk(unique[start : start + _CALLS_PER_TRANSACTION])
+        return counted
+
+    async def _count_chunk(self, records: list[UsageRecord]) -> int:
+        """One transaction; records it finds counted or gone are left out of the next try."""
+        for attempt in range(_CONFLICT_ATTEMPTS):
+            if not records:
+                return 0
+            marks = [self._mark(record) for record in records]
+            sums = [self._add(rollup) for rollup in rollups_of(records)]
+            try:
+                await ask(self._client.transact_write_items, TransactItems=[*marks, *sums])
+                return len(records)
+            except Refused as refusal:
+                verdicts = dict(zip((r.call_id for r in records), refusal.reasons, strict=False))
+                records = [r for r in records if verdicts.get(r.call_id) != "ConditionalCheckFailed"]
+                await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
+        raise StoreUnavailable("Usage could not be counted; the stream delivers it again.")
+
+    def _mark(self, record: UsageRecord) -> Any:
+        pk, sk = ledger_key(record)
+        on_ledger, not_counted = "attribute_exists(pk)", "attribute_not_exists(counted)"
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+                "UpdateExpression": "SET counted = :true",
+                "ConditionExpression": f"{on_ledger} AND {not_counted}",
+                "ExpressionAttributeValues": {":true": {"BOOL": True}},
+            }
+        }
+
+    def _add(self, rollup: Rollup) -> Any:
+        pk, sk = _rollup_key(rollup)
+        totals = {f"#{name}": getattr(rollup.totals, name) for name in TOTAL_NAMES}
+        values = {f":{name[1:]}": _serialize(value) for name, value in totals.items()}
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+                "UpdateExpression": "SET #bucket = :bucket, #dimensions = :dimensions ADD "
+                + ", ".join(f"{name} :{name[1:]}" for name in totals),
+                "ExpressionAttributeNames": {
+                    "#bucket": "bucket",
+                    "#dimensions": "dimensions",
+                    **{name: name[1:] for name in totals},
+                },
+                "ExpressionAttributeValues": {
+                    ":bucket": {"S": rollup.start.isoformat()},
+                    ":dimensions": {"S": json.dumps(asdict(rollup.dimensions))},
+                    **values,
+                },
+            }
+        }
+
+    async def read(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[Rollup]:
+        """See RollupStore.read."""
+        return [
+            _rollup(width, item)
+            for partition in _partitions(width, start, end)
+            for item in await self._items(partition, start, end)
+        ]
+
+    async def _items(self, partition: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        arguments: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk AND sk BETWEEN :start AND :end",
+            "ExpressionAttributeValues": {
+                ":pk": {"S": partition},
+                ":start": {"S": start.isoformat()},
+                ":end": {"S": end.isoformat()},  # without a digest: sorts before every item of `end`
+            },
+        }
+        while True:
+            answer = await ask(self._client.query, **arguments)
+            items += answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return items
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def ledger_key(record: UsageRecord) -> tuple[str, str]:
+    """Partition and sort key of a record, the same for every write of it."""
+    shard = int(hashlib.sha256(record.call_id.encode()).hexdigest()[:8], 16) % _SHARDS
+    hour = record.started_at.strftime("%Y-%m-%dT%H")
+    return f"{LEDGER_PREFIX}{hour}#{shard:02}", f"{record.started_at.isoformat()}#{record.call_id}"
+
+
+def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
+    """A record as DynamoDB keeps it; unknown values are absent."""
+    pk, sk = ledger_key(record)
+    fields = asdict(record)
+    fields |= fields.pop("usage")
+    fields |= {"pk": pk, "sk": sk, "expires_at": int(expires.timestamp())}
+    fields["started_at"] = record.started_at.isoformat()
+    return {name: _serialize(value) for name, value in fields.items() if value is not None}
+
+
+def record_of(item: Mapping[str, Any]) -> UsageRecord:
+    """A record back from its item.
+
+    Raises:
+        KeyError, ValueError, TypeError: The item is no ledger item.
+    """
+    fields = {name: _deserialize(value) for name, value in item.items()}
+    return UsageRecord(
+        call_id=fields["call_id"],
+        request_id=fields["request_id"],
+        started_at=datetime.fromisoformat(fields["started_at"]),
+        status=fields["status"],
+        error_code=fields.get("error_code"),
+        calling_service=fields.get("calling_service"),
+        prompt=fields["prompt"],
+        prompt_version=fields["prompt_version"],
+        provider=fields["provider"],
+        model=fields["model"],
+        usage=TokenUsage(
+            input_tokens=_count(fields, "input_tokens"),
+            output_tokens=_count(fields, "output_tokens"),
+            cached_input_tokens=_count(fields, "cached_input_tokens"),
+            reasoning_tokens=_count(fields, "reasoning_tokens"),
+        ),
+        cost_usd=fields.get("cost_usd"),
+        latency_ms=int(fields["latency_ms"]),
+        attempts=int(fields["attempts"]),
+        test_mode=fields["test_mode"],
+    )
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int | None:
+    return None if name not in fields else int(fields[name])
+
+
+def _rollup_key(rollup: Rollup) -> tuple[str, str]:
+    dimensions = json.dumps(asdict(rollup.dimensions), sort_keys=True)
+    digest = hashlib.sha256(dimensions.encode()).hexdigest()[:32]
+    return _partition(rollup.width, rollup.start), f"{rollup.start.isoformat()}#{digest}"
+
+
+def _partition(width: BucketWidth, start: datetime) -> str:
+    period = start.strftime("%Y-%m-%d" if width == "hour" else "%Y-%m")
+    return f"rollup#{width}#{period}"
+
+
+def _partitions(width: BucketWidth, start: datetime, end: datetime) -> Iterator[str]:
+    """Each partition that holds a bucket starting in [start, end), once, in order."""
+    seen = None
+    day = floor_day(start)
+    while day < end:
+        partition = _partition(width, day)
+        if partition != seen:
+            yield partition
+        seen = partition
+        day += timedelta(days=1)
+
+
+def _rollup(width: BucketWidth, item: Mapping[str, Any]) -> Rollup:
+    fields = {name: _deserialize(value) for name, value in item.items()}
+    totals = {name: int(fields[name]) for name in TOTAL_NAMES if name != "cost_usd"}
+    return Rollup(
+        width=width,
+        start=datetime.fromisoformat(fields["bucket"]),
+        dimensions=Dimensions(**json.loads(fields["dimensions"])),
+        totals=Totals(**totals, cost_usd=Decimal(fields["cost_usd"])),
+    )

@@ -1,0 +1,95 @@
+"""What a call cost: its record, its price, and the ledger that keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from llm_gateway.model_catalogue import ModelPrice
+from llm_gateway.models import TokenUsage
+
+CallStatus = Literal["answered", "failed", "timed_out"]
+_PER_TOKEN = Decimal(1) / Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One call that reached a provider, whatever its end.
+
+    Attributes:
+        call_id: Unique; the ledger accepts each id once.
+        request_id: The request that made the call, as logs and answers name it.
+        started_at: Aware UTC, from the gateway's clock.
+        status: How the call ended.
+        error_code: Stable code of the error, None if answered.
+        calling_service: Who called, None if nobody said.
+        prompt: Prompt path.
+        prompt_version: The version that was rendered.
+        provider: Provider name.
+        model: Model name as requested.
+        usage: Token counts; fields are None where unknown.
+        cost_usd: Exact and unrounded; None if unpriced or unmetered, never 0 for lack of knowledge.
+        latency_ms: From the start of the call to the provider's last word.
+        attempts: Provider attempts made.
+        test_mode: True if no vendor was involved.
+    """
+
+    call_id: str
+    request_id: str
+    started_at: datetime
+    status: CallStatus
+    error_code: str | None
+    calling_service: str | None
+    prompt: str
+    prompt_version: str
+    provider: str
+    model: str
+    usage: TokenUsage
+    cost_usd: Decimal | None
+    latency_ms: int
+    attempts: int
+    test_mode: bool
+
+
+class UsageLedger(Protocol):
+    """Where records are kept."""
+
+    async def record(self, record: UsageRecord) -> None:
+        """Keep a record; a second one with the same call id changes nothing.
+
+        Raises:
+            StoreUnavailable: The record is not kept.
+        """
+        ...
+
+
+def cost_usd(usage: TokenUsage, price: ModelPrice | None) -> Decimal | None:
+    """Price one completion.
+
+    Cached input tokens are part of `input_tokens`, not added to it, so they leave the full rate
+    first; reasoning tokens are part of `output_tokens` and billed like them.
+
+    Args:
+        usage: Token counts of one completion, cached_input_tokens <= input_tokens.
+        price: Rates in USD per 1,000,000 tokens, or None if there is no price.
+
+    Returns:
+        USD, exact and unrounded; None if the price or a token count is unknown.
+
+    Raises:
+        ValueError: More cached than input tokens: the provider adapter broke TokenUsage's promise.
+
+    Source: OpenAI's usage object, where cached tokens are a subset of prompt tokens; rates and
+    their date in models.toml.
+    """
+    if price is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    cached = usage.cached_input_tokens or 0
+    if not 0 <= cached <= usage.input_tokens:
+        raise ValueError("cached_input_tokens must be from 0 to input_tokens")
+    full_rate, cached_rate, output_rate = price.rates(usage.input_tokens)
+    return _PER_TOKEN * (
+        (usage.input_tokens - cached) * full_rate + cached * cached_rate + usage.output_tokens * output_rate
+    )

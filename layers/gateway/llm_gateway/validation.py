@@ -1,0 +1,98 @@
+"""From what a caller sent to a checked model, and pydantic's findings in the gateway's own words.
+
+Answers name fields and rules, never values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
+from llm_gateway.models import Json
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Pydantic's error types that mean "the right kind, the wrong value", and what to tell about them.
+_RULES = {
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "string_too_long": "must not be longer than {max_length}",
+    "too_long": "must not be longer than {max_length}",
+    "string_too_short": "must not be shorter than {min_length}",
+    "too_short": "must not be shorter than {min_length}",
+    "string_pattern_mismatch": "holds a character that is not allowed there",
+    "literal_error": "must be {expected}",
+    "finite_number": "must be a finite number",
+}
+_KINDS = {
+    "string": "text",
+    "float": "number",
+    "int": "whole number",
+    "bool": "true or false",
+    "dict": "JSON object",
+    "model": "JSON object",
+    "list": "list",
+    "datetime": "ISO 8601 time",
+    "timezone": "ISO 8601 time with a zone",
+}
+
+
+def decode_json(body: bytes) -> Mapping[str, Any]:
+    """One JSON object.
+
+    Raises:
+        MalformedJson: Saying where reading stopped; the body itself is not repeated.
+    """
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        where = str(error).rpartition(" at ")[2]
+        raise MalformedJson(f"The body is not valid JSON (stopped at {where}).") from error
+    if not isinstance(value, dict):
+        raise MalformedJson("The body must be one JSON object.")
+    return value
+
+
+def validated(model: type[Model], value: object) -> Model:
+    """`value` as `model`.
+
+    Raises:
+        InvalidRequest: Naming the first field at fault, and all of them in the details.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise explained(error.errors(include_url=False, include_input=False)) from None
+
+
+def explained(problems: Sequence[Any]) -> RequestError:
+    """The gateway's error for pydantic's findings."""
+    found = [(_field(problem["loc"]), problem) for problem in problems]
+    field, first = found[0]
+    listed: list[Json] = [{"param": name, "problem": _rule(problem)} for name, problem in found]
+    details: dict[str, Json] = {"problems": listed}
+    if first["type"] == "extra_forbidden":
+        message = f"There is no field '{field}'; remove it or mend its name."
+        return UnknownField(message, param=field, details=details)
+    kind = InvalidParameter if first["type"] in _RULES else InvalidRequest
+    return kind(f"'{field}' {_rule(first)}.", param=field, details=details)
+
+
+def _field(location: Sequence[int | str]) -> str:
+    parts = [str(part) for part in location if part not in ("body", "query", "path")]
+    return ".".join(parts)[:200] or "body"
+
+
+def _rule(problem: Mapping[str, Any]) -> str:
+    kind: str = problem["type"]
+    if kind in _RULES:
+        return _RULES[kind].format(**problem.get("ctx", {}))
+    if kind == "extra_forbidden":
+        return "is not a field"
+    if kind == "missing":
+        return "is missing"
+    return f"must be a valid {_KINDS.get(kind.partition('_')[0], 'value')}"

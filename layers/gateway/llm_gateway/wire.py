@@ -1,0 +1,264 @@
+"""What callers send and get: the pydantic models of every entrance."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+from typing_extensions import override
+
+from llm_gateway.models import (
+    MAX_STOP_SEQUENCES,
+    TEMPERATURE_RANGE,
+    TIMEOUT_RANGE_S,
+    TOP_P_RANGE,
+    FinishReason,
+    ModelOptions,
+    PromptEntry,
+)
+
+_PRINTABLE = r"^\P{C}+$"
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
+ServiceName = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Usd = Annotated[
+    Decimal,
+    PlainSerializer(lambda value: to_decimal_text(value), return_type=str, when_used="json"),
+    Field(description="US dollars, exact, as a decimal string.", examples=["0.000123"]),
+]
+Instant = Annotated[datetime, PlainSerializer(lambda value: to_iso(value), return_type=str, when_used="json")]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class Parameters(_Wire):
+    """What shapes the answer; what is left out is the prompt's choice, then the model's."""
+
+    temperature: float | None = Field(
+        None, ge=TEMPERATURE_RANGE[0], le=TEMPERATURE_RANGE[1], allow_inf_nan=False
+    )
+    top_p: float | None = Field(None, ge=TOP_P_RANGE[0], le=TOP_P_RANGE[1], allow_inf_nan=False)
+    max_tokens: int | None = Field(None, ge=1, description="At most the model's own maximum.")
+    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
+        None, min_length=1, max_length=MAX_STOP_SEQUENCES
+    )
+
+    def options(self) -> ModelOptions:
+        """The same, inside the gateway."""
+        return ModelOptions(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            stop=tuple(self.stop or ()),
+        )
+
+
+class CallRequest(_Wire):
+    """CallPrompt: name a stored prompt, give its variables."""
+
+    prompt: str = Field(
+        min_length=1,
+        max_length=512,
+        description="Path of the prompt; the extension may be left out where only one file fits.",
+        examples=["support/reply.prompt"],
+    )
+    version: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,1024}$")] | None = Field(
+        None, description="Exactly this version; the current one if left out."
+    )
+    variables: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Values of the prompt's variables."
+    )
+    provider: Name | None = Field(None, examples=["openai"])
+    model: Name | None = Field(None, description="`gpt-4o-mini`, or `openai/gpt-4o-mini`.")
+    parameters: Parameters = Field(default_factory=Parameters)
+    timeout_s: float | None = Field(
+        None,
+        ge=TIMEOUT_RANGE_S[0],
+        le=TIMEOUT_RANGE_S[1],
+        allow_inf_nan=False,
+        description="Seconds, 5 to 120.",
+    )
+    calling_service: ServiceName | None = Field(None, description="Who calls, for the usage statistics.")
+
+
+class PromptVersion(_Wire):
+    """Which file answered."""
+
+    path: str
+    version: str
+
+
+class Usage(_Wire):
+    """Tokens spent; null where the vendor does not say."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    cached_input_tokens: int | None = Field(description="Part of input_tokens.")
+    reasoning_tokens: int | None = Field(description="Part of output_tokens.")
+
+
+class CallResponse(_Wire):
+    """The model's answer and what it cost."""
+
+    call_id: str
+    text: str
+    finish_reason: FinishReason
+    prompt: PromptVersion
+    provider: str
+    model: str
+    served_model: str = Field(description="The model as the vendor names it, often dated.")
+    usage: Usage
+    cost_usd: Usd | None = Field(description="Null if the model has no price in the catalogue.")
+    latency_ms: int
+    attempts: int
+    test_mode: bool = Field(description="True if a fake provider answered: nothing was paid.")
+
+
+class PromptSummary(_Wire):
+    """Basic metadata of one prompt."""
+
+    path: str
+    version: str | None = Field(description="The version that is served; null if none ever parsed.")
+    size_bytes: int
+    last_modified: Instant
+    description: str | None
+    model: str | None
+    required_variables: list[str]
+    state: Literal["ok", "broken"] = Field(description="`broken`: the newest upload does not parse.")
+
+    @classmethod
+    def of(cls, entry: PromptEntry) -> PromptSummary:
+        """The summary of an index entry."""
+        return cls(**_summary(entry))
+
+
+class PromptList(_Wire):
+    """ListPrompts: one page, in path order."""
+
+    prompts: list[PromptSummary]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null at the end.")
+
+
+class PromptMetadata(PromptSummary):
+    """GetPromptMetadata: all the gateway knows of a prompt but its text."""
+
+    etag: str
+    parameters: Parameters = Field(description="The author's choices.")
+    input_schema: dict[str, JsonValue] | None = Field(description="JSON Schema of the variables.")
+    error: str | None = Field(description="Why the newest upload is broken.")
+    warnings: list[str]
+
+    @classmethod
+    @override
+    def of(cls, entry: PromptEntry) -> PromptMetadata:
+        """The metadata of an index entry."""
+        options = entry.parameters
+        schema = entry.input_schema
+        return cls(
+            **_summary(entry),
+            etag=entry.etag,
+            parameters=Parameters(
+                temperature=options.temperature,
+                top_p=options.top_p,
+                max_tokens=options.max_tokens,
+                stop=list(options.stop) or None,
+            ),
+            input_schema=schema if isinstance(schema, dict) else None,
+            error=entry.error,
+            warnings=list(entry.warnings),
+        )
+
+
+class UsageTotals(_Wire):
+    """Sums over calls."""
+
+    requests: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+    cost_usd: Usd = Field(description="Cost of the priced calls.")
+    unpriced: int = Field(description="Calls whose cost is unknown and therefore not in cost_usd.")
+    mean_latency_ms: float | None
+
+
+class UsageBucket(_Wire):
+    """Totals of one bucket and group."""
+
+    start: Instant
+    group: dict[str, str | bool | None]
+    totals: UsageTotals
+
+
+class UsageStats(_Wire):
+    """GetUsageStats: totals by bucket and group."""
+
+    start: Instant = Field(description="The range answered: whole hours around the one asked for.")
+    end: Instant
+    bucket: Literal["hour", "day", "total"]
+    group_by: list[str]
+    buckets: list[UsageBucket]
+    totals: UsageTotals
+
+
+class Health(_Wire):
+    """The process runs."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class Readiness(_Wire):
+    """Whether calls can be served, and what is missing."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, Literal["ok", "failed"]]
+
+
+class ErrorDetail(_Wire):
+    """What went wrong; a superset of OpenAI's error object."""
+
+    message: str
+    type: str
+    code: str = Field(description="Stable; see docs/api.md.")
+    param: str | None = Field(description="The request field at fault, dotted.")
+    request_id: str | None
+    retryable: bool
+    details: dict[str, JsonValue]
+
+
+class ErrorBody(_Wire):
+    """Body of every answer that is not 2xx."""
+
+    error: ErrorDetail
+
+
+def to_decimal_text(value: Decimal) -> str:
+    """`0.000123`: never an exponent, no trailing zeros."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def to_iso(moment: datetime) -> str:
+    """`2026-11-23T10:00:00Z`, with fractions only if there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _summary(entry: PromptEntry) -> dict[str, Any]:
+    return {
+        "path": entry.path,
+        "version": entry.version,
+        "size_bytes": entry.size_bytes,
+        "last_modified": entry.last_modified,
+        "description": entry.description,
+        "model": entry.model,
+        "required_variables": list(entry.required_variables),
+        "state": "broken" if entry.state == "broken" else "ok",
+    }

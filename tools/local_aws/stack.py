@@ -1,0 +1,156 @@
+"""Deploys template.yaml to the emulator with CloudFormation, as `sam deploy` would."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from cfn_yaml import load_template
+from local_aws import artefacts
+from local_aws.emulator import Emulator
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+
+STACK_NAME = "llm-gateway"
+_ARTEFACT_BUCKET = "llm-gateway-artefacts"
+_FINISHED = ("COMPLETE", "FAILED")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The deployed gateway.
+
+    Attributes:
+        emulator: Where it runs.
+        outputs: The stack's outputs.
+        api_key: What callers send as `x-api-key`.
+    """
+
+    emulator: Emulator
+    outputs: Mapping[str, str]
+    api_key: str
+
+    @property
+    def api_url(self) -> str:
+        """Base of the API's paths on the emulator."""
+        return f"{self.emulator.endpoint}/_aws/execute-api/{self.outputs['ApiId']}/local"
+
+    @property
+    def s3(self) -> S3Client:
+        """A client of the emulator's S3."""
+        return boto3.client("s3", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]
+
+    @property
+    def functions(self) -> LambdaClient:
+        """A client of the emulator's Lambda."""
+        return boto3.client("lambda", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        """A client of the emulator's CloudWatch Logs."""
+        return boto3.client("logs", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]
+
+    def upload_prompts(self, folder: Path) -> int:
+        """Upload every file below `folder`; returns how many."""
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        for path in files:
+            self.upload(path.relative_to(folder).as_posix(), path.read_bytes())
+        return len(files)
+
+    def upload(self, key: str, body: bytes) -> str:
+        """Upload one prompt file; returns its version."""
+        answer = self.s3.put_object(Bucket=self.outputs["PromptBucketName"], Key=key, Body=body)
+        return answer["VersionId"]
+
+    def log_lines(self, output: str = "CallPromptLogGroup") -> Iterator[dict[str, Any]]:
+        """The structured lines of a function's log so far."""
+        group = self.outputs[output]
+        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+            for event in page["events"]:
+                try:
+                    line = json.loads(event["message"])
+                except ValueError:
+                    continue
+                if isinstance(line, dict):
+                    yield line
+
+
+def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **parameters: str) -> Stack:
+    """Build, upload and create the stack.
+
+    Args:
+        emulator: Where to.
+        tell: Told of each step that takes a while.
+        parameters: Values of the template's parameters, over those of a local deployment.
+
+    Raises:
+        RuntimeError: The stack could not be created; says which resource and why.
+    """
+    template = load_template()
+    packaged = _packaged(template, emulator, artefacts.build(template, tell))
+    tell("creating the stack")
+    cloudformation = boto3.client("cloudformation", **emulator.client_arguments)  # type: ignore[call-overload]
+    values = {**_local_parameters(), **parameters}
+    cloudformation.create_stack(
+        StackName=STACK_NAME,
+        TemplateBody=json.dumps(packaged),
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
+    )
+    outputs = _wait_for_outputs(cloudformation)
+    gateway = boto3.client("apigateway", **emulator.client_arguments)  # type: ignore[call-overload]
+    key = gateway.get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)["value"]
+    return Stack(emulator=emulator, outputs=outputs, api_key=key)
+
+
+def _local_parameters() -> dict[str, str]:
+    runtimes = load_template()["Parameters"]["Runtime"]["AllowedValues"]
+    runtime = f"python{artefacts.interpreter_version()}"
+    return {
+        "Environment": "local",
+        "Architecture": artefacts.architecture(),
+        # The emulator runs its own interpreter whatever the runtime's name says.
+        "Runtime": runtime if runtime in runtimes else runtimes[-1],
+        "TestMode": "true",
+    }
+
+
+def _packaged(template: dict[str, Any], emulator: Emulator, built: Mapping[str, Path]) -> dict[str, Any]:
+    """The template with every local folder replaced by an uploaded zip."""
+    s3 = boto3.client("s3", **emulator.client_arguments)  # type: ignore[call-overload]
+    s3.create_bucket(Bucket=_ARTEFACT_BUCKET)
+    packaged = deepcopy(template)
+    for name, folder in built.items():
+        body = artefacts.zipped(folder)
+        key = f"{hashlib.sha256(body).hexdigest()}.zip"
+        s3.put_object(Bucket=_ARTEFACT_BUCKET, Key=key, Body=body)
+        resource = packaged["Resources"][name]
+        source = artefacts.source_property(resource)
+        resource["Properties"][source] = {"Bucket": _ARTEFACT_BUCKET, "Key": key}
+        resource.pop("Metadata", None)
+    return packaged
+
+
+def _wait_for_outputs(cloudformation: Any) -> dict[str, str]:
+    while True:
+        stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+        if stack["StackStatus"].endswith(_FINISHED):
+            break
+        time.sleep(0.1)
+    if stack["StackStatus"] != "CREATE_COMPLETE":
+        events = cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
+        failed = [e for e in events if e["ResourceStatus"].endswith("FAILED")]
+        reasons = "\n".join(f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason')}" for e in failed)
+        raise RuntimeError(f"The stack could not be created:\n{reasons}")
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
