@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import httpx2
 
 from cfn_yaml import load_template
 from local_aws import artefacts
 from local_aws.emulator import Emulator
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
 
 STACK_NAME = "llm-gateway"
 _ARTEFACT_BUCKET = "llm-gateway-artefacts"
+_REQUEST_TIMEOUT_S = 130.0
 _FINISHED = ("COMPLETE", "FAILED")
 
 
@@ -45,6 +48,23 @@ class Stack:
     def api_url(self) -> str:
         """Base of the API's paths on the emulator."""
         return f"{self.emulator.endpoint}/_aws/execute-api/{self.outputs['ApiId']}/local"
+
+    def request(
+        self, method: str, path: str, *, body: object = None, key: bool = True, **headers: str
+    ) -> Response:
+        """One HTTP request to the API; `body` is sent as JSON, bytes as they are."""
+        sent = {"content-type": "application/json", **({"x-api-key": self.api_key} if key else {}), **headers}
+        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        url = f"{self.api_url}{path}"
+        return httpx2.request(method, url, content=content, headers=sent, timeout=_REQUEST_TIMEOUT_S)
+
+    def invoke(self, payload: object) -> dict[str, Any]:
+        """A direct, synchronous invoke of call_prompt."""
+        answer = self.functions.invoke(
+            FunctionName=self.outputs["CallPromptFunctionName"], Payload=json.dumps(payload)
+        )
+        result: dict[str, Any] = json.loads(answer["Payload"].read())
+        return result
 
     @property
     def s3(self) -> S3Client:
@@ -112,6 +132,12 @@ def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **p
     gateway = boto3.client("apigateway", **emulator.client_arguments)  # type: ignore[call-overload]
     key = gateway.get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)["value"]
     return Stack(emulator=emulator, outputs=outputs, api_key=key)
+
+
+def put_openai_key(stack: Stack, key: str) -> None:
+    """Put the vendor's key into the stack's secret, as an operator does after a first deployment."""
+    secrets = boto3.client("secretsmanager", **stack.emulator.client_arguments)  # type: ignore[call-overload]
+    secrets.put_secret_value(SecretId=stack.outputs["OpenAIKeyArn"], SecretString=key)
 
 
 def _local_parameters() -> dict[str, str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, Union
+from typing import Literal
 
-Json: TypeAlias = Union[bool, int, float, str, list["Json"], dict[str, "Json"], None]
+from typing_extensions import TypeAliasType
+
+# A TypeAliasType, because pydantic cannot follow a plain recursive alias.
+Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
 OutputFormat = Literal["text", "json"]

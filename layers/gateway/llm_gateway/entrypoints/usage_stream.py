@@ -36,7 +36,7 @@ async def roll_up(event: Mapping[str, Any], rollups: RollupStore, observer: Stre
     for sequence_number, image in _new_ledger_items(event):
         try:
             records.append(record_of(image))
-        except (KeyError, ValueError, TypeError):
+        except ValueError:
             unreadable.append(sequence_number)
     counted = await rollups.count(records)
     observer.note("usage rolled up", calls=len(records), counted=counted, unreadable=len(unreadable))

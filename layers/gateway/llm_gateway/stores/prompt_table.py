@@ -6,15 +6,13 @@ its items; `pk="generation"`, `sk="generation"` for the number that grows with e
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from pydantic import TypeAdapter
 
-from llm_gateway.models import ModelOptions, PromptEntry
+from llm_gateway.models import PromptEntry
 from llm_gateway.prompts.catalogue import EntryPage
 from llm_gateway.prompts.path import EXTENSIONS, has_extension
 from llm_gateway.stores.aws import Refused, ask
@@ -23,10 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _GENERATION = {"pk": {"S": "generation"}, "sk": {"S": "generation"}}
-_JSON_FIELDS = ("required_variables", "warnings", "parameters", "input_schema")
 _DELETED_KEPT_S = 7 * 86_400
-_serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
 
 
 class DynamoPromptIndex:
@@ -113,31 +108,21 @@ class DynamoPromptIndex:
 
 
 def _item(entry: PromptEntry, sequencer: str) -> dict[str, Any]:
-    fields: dict[str, Any] = asdict(entry)
-    fields |= {name: json.dumps(fields[name]) for name in _JSON_FIELDS}
-    fields |= {"pk": "prompt", "sk": entry.path, "sequencer": sequencer}
-    fields["last_modified"] = entry.last_modified.isoformat()
+    item: dict[str, Any] = {
+        "pk": {"S": "prompt"},
+        "sk": {"S": entry.path},
+        "sequencer": {"S": sequencer},
+        "entry": {"S": _codec().dump_json(entry).decode()},
+    }
     if entry.state == "deleted":
-        fields["expires_at"] = int(entry.last_modified.timestamp()) + _DELETED_KEPT_S
-    return {name: _serialize(value) for name, value in fields.items() if value is not None}
+        item["expires_at"] = {"N": str(int(entry.last_modified.timestamp()) + _DELETED_KEPT_S)}
+    return item
 
 
 def _entry(item: Mapping[str, Any]) -> PromptEntry:
-    fields = {name: _deserialize(value) for name, value in item.items()}
-    decoded = {name: json.loads(fields[name]) for name in _JSON_FIELDS}
-    options = decoded["parameters"]
-    return PromptEntry(
-        path=fields["path"],
-        version=fields.get("version"),
-        etag=fields["etag"],
-        size_bytes=int(fields["size_bytes"]),
-        last_modified=datetime.fromisoformat(fields["last_modified"]),
-        state=fields["state"],
-        required_variables=tuple(decoded["required_variables"]),
-        description=fields.get("description"),
-        model=fields.get("model"),
-        parameters=ModelOptions(**{**options, "stop": tuple(options["stop"])}),
-        input_schema=decoded["input_schema"],
-        error=fields.get("error"),
-        warnings=tuple(decoded["warnings"]),
-    )
+    return _codec().validate_json(item["entry"]["S"])
+
+
+@cache
+def _codec() -> TypeAdapter[PromptEntry]:
+    return TypeAdapter(PromptEntry)

@@ -20,12 +20,14 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from pydantic import TypeAdapter
 
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import TokenUsage
@@ -40,6 +42,7 @@ LEDGER_PREFIX = "call#"
 _SHARDS = 16
 _CALLS_PER_TRANSACTION = 30  # with at most two rollups each: 90 of the 100 items allowed
 _CONFLICT_ATTEMPTS = 12
+_TOKEN_COUNTS = tuple(f.name for f in fields(TokenUsage))
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
@@ -169,46 +172,28 @@ def ledger_key(record: UsageRecord) -> tuple[str, str]:
 def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
     """A record as DynamoDB keeps it; unknown values are absent."""
     pk, sk = ledger_key(record)
-    fields = asdict(record)
-    fields |= fields.pop("usage")
-    fields |= {"pk": pk, "sk": sk, "expires_at": int(expires.timestamp())}
-    fields["started_at"] = record.started_at.isoformat()
-    return {name: _serialize(value) for name, value in fields.items() if value is not None}
+    values = asdict(record)
+    values |= values.pop("usage")
+    values |= {"pk": pk, "sk": sk, "expires_at": int(expires.timestamp())}
+    values["started_at"] = record.started_at.isoformat()
+    return {name: _serialize(value) for name, value in values.items() if value is not None}
 
 
 def record_of(item: Mapping[str, Any]) -> UsageRecord:
     """A record back from its item.
 
     Raises:
-        KeyError, ValueError, TypeError: The item is no ledger item.
+        ValueError: The item is no ledger item.
     """
-    fields = {name: _deserialize(value) for name, value in item.items()}
-    return UsageRecord(
-        call_id=fields["call_id"],
-        request_id=fields["request_id"],
-        started_at=datetime.fromisoformat(fields["started_at"]),
-        status=fields["status"],
-        error_code=fields.get("error_code"),
-        calling_service=fields.get("calling_service"),
-        prompt=fields["prompt"],
-        prompt_version=fields["prompt_version"],
-        provider=fields["provider"],
-        model=fields["model"],
-        usage=TokenUsage(
-            input_tokens=_count(fields, "input_tokens"),
-            output_tokens=_count(fields, "output_tokens"),
-            cached_input_tokens=_count(fields, "cached_input_tokens"),
-            reasoning_tokens=_count(fields, "reasoning_tokens"),
-        ),
-        cost_usd=fields.get("cost_usd"),
-        latency_ms=int(fields["latency_ms"]),
-        attempts=int(fields["attempts"]),
-        test_mode=fields["test_mode"],
-    )
+    values = {name: _deserialize(value) for name, value in item.items()}
+    usage = {name: values.get(name) for name in _TOKEN_COUNTS}
+    optional = dict.fromkeys(("error_code", "calling_service", "cost_usd"))
+    return _codec().validate_python({**optional, **values, "usage": usage})
 
 
-def _count(fields: Mapping[str, Any], name: str) -> int | None:
-    return None if name not in fields else int(fields[name])
+@cache
+def _codec() -> TypeAdapter[UsageRecord]:
+    return TypeAdapter(UsageRecord)
 
 
 def _rollup_key(rollup: Rollup) -> tuple[str, str]:
@@ -235,11 +220,11 @@ def _partitions(width: BucketWidth, start: datetime, end: datetime) -> Iterator[
 
 
 def _rollup(width: BucketWidth, item: Mapping[str, Any]) -> Rollup:
-    fields = {name: _deserialize(value) for name, value in item.items()}
-    totals = {name: int(fields[name]) for name in TOTAL_NAMES if name != "cost_usd"}
+    values = {name: _deserialize(value) for name, value in item.items()}
+    totals = {name: int(values[name]) for name in TOTAL_NAMES if name != "cost_usd"}
     return Rollup(
         width=width,
-        start=datetime.fromisoformat(fields["bucket"]),
-        dimensions=Dimensions(**json.loads(fields["dimensions"])),
-        totals=Totals(**totals, cost_usd=Decimal(fields["cost_usd"])),
+        start=datetime.fromisoformat(values["bucket"]),
+        dimensions=Dimensions(**json.loads(values["dimensions"])),
+        totals=Totals(**totals, cost_usd=Decimal(values["cost_usd"])),
     )

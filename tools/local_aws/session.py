@@ -1,0 +1,107 @@
+"""What `make demo`, `make up` and `make down` do around the story: start, deploy, remember, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from local_aws import emulator
+from local_aws.emulator import BUILD, ROOT, Emulator
+from local_aws.stack import Stack, deploy, put_openai_key
+
+PROMPTS = ROOT / "prompts"
+_REMEMBERED = BUILD / "up.json"
+_INDEXED_WITHIN_S = 30.0
+
+
+def deploy_with_prompts(running: Emulator, tell: Callable[[str], None]) -> Stack:
+    """The stack with the sample prompts in it, all indexed; with a real model if a key is at hand."""
+    key = os.environ.get("OPENAI_API_KEY", "")
+    base_url = os.environ.get("OPENAI_BASE_URL", "")
+    stack = deploy(running, tell, TestMode="false" if key else "true", OpenAIBaseUrl=base_url)
+    if key:
+        put_openai_key(stack, key)
+    tell("uploading prompts")
+    count = stack.upload_prompts(PROMPTS)
+    wait_until(lambda: listed(stack) == count, "the prompts are indexed")
+    return stack
+
+
+def listed(stack: Stack) -> int:
+    """How many prompts the API lists."""
+    return len(stack.request("GET", "/v1/prompts?limit=200").json()["prompts"])
+
+
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = _INDEXED_WITHIN_S) -> float:
+    """Wait for something to come true; returns the seconds it took.
+
+    Raises:
+        TimeoutError: It did not.
+    """
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > within_s:
+            raise TimeoutError(f"Waited {within_s:.0f} s in vain until {what}.")
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def progress(step: str) -> None:
+    """One line on standard error for each step that takes a while."""
+    print(f"→ {step}", file=sys.stderr, flush=True)
+
+
+def up() -> int:
+    """Start the gateway and leave it running."""
+    if _REMEMBERED.exists():
+        print("Something is up already: `make down` ends it.")
+        return 1
+    progress("starting the local AWS")
+    running = emulator.start("up")
+    try:
+        stack = deploy_with_prompts(running, progress)
+    except BaseException:
+        emulator.stop(running)
+        raise
+    _REMEMBERED.write_text(json.dumps({**asdict(running), "folder": str(running.folder)}))
+    print(_HELLO.format(url=stack.api_url, key=stack.api_key, endpoint=running.endpoint, **stack.outputs))
+    return 0
+
+
+def down() -> int:
+    """End what `up` started."""
+    if not _REMEMBERED.exists():
+        print("Nothing is up.")
+        return 0
+    remembered = Emulator(**json.loads(_REMEMBERED.read_text()))
+    emulator.stop(replace(remembered, folder=Path(remembered.folder)))
+    _REMEMBERED.unlink()
+    print("The local AWS is down.")
+    return 0
+
+
+_HELLO = """
+The gateway is up until `make down`. Paste away:
+
+  export URL={url}
+  export KEY={key}
+
+  curl -s $URL/health
+  curl -s $URL/v1/prompts -H "x-api-key: $KEY"
+  curl -s $URL/v1/prompts/support/reply.prompt -H "x-api-key: $KEY"
+  curl -s $URL/v1/call -H "x-api-key: $KEY" -H "content-type: application/json" -d @events/call_prompt_direct.json
+  curl -s "$URL/v1/usage?start=$(date -u +%FT00:00:00Z)&end=$(date -u +%FT23:59:59Z)" -H "x-api-key: $KEY"
+
+With the aws command line prompts are files in a bucket, and other functions call directly:
+
+  export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION=us-east-1
+  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+  aws s3 cp my.prompt s3://{PromptBucketName}/my.prompt
+  aws lambda invoke --function-name {CallPromptFunctionName} --cli-binary-format raw-in-base64-out \\
+    --payload file://events/call_prompt_direct.json /dev/stdout
+"""
