@@ -94,9 +94,8 @@ class Demo:
 
         wait_until(served, "the edit is served")
         _tell(f"version {before} until then, {version} from now on")
-        _tell(
-            f"served {1000 * (time.monotonic() - uploaded):.0f} ms after the upload began ({calls} calls asked)"
-        )
+        took_ms = 1000 * (time.monotonic() - uploaded)
+        _tell(f"served {took_ms:.0f} ms after the upload began ({calls} calls asked)")
         self._tell_answer(self._answers[-1])
         self._shown.append("an edit served without a deployment")
 
@@ -176,9 +175,8 @@ class Demo:
         usage = answer["usage"]
         _tell(f"answer     {answer['text']}")
         _tell(f"prompt     {answer['prompt']['path']} @ {answer['prompt']['version']}")
-        _tell(
-            f"model      {answer['provider']}/{answer['model']}{'   (test mode)' if answer['test_mode'] else ''}"
-        )
+        mode = "   (test mode: nobody was paid)" if answer["test_mode"] else ""
+        _tell(f"model      {answer['provider']}/{answer['model']}{mode}")
         _tell(
             f"tokens     {usage['input_tokens']} in, {usage['output_tokens']} out   USD {answer['cost_usd']}"
         )

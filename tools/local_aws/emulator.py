@@ -10,8 +10,8 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 
@@ -31,11 +31,13 @@ class Emulator:
         endpoint: Its address.
         pid: Its process, leader of a group that holds the functions' processes too.
         folder: What it keeps on disk.
+        process: The same process if this one started it, so that it can be reaped.
     """
 
     endpoint: str
     pid: int
     folder: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
 
     @property
     def client_arguments(self) -> dict[str, str]:
@@ -72,9 +74,9 @@ def start(name: str) -> Emulator:
             start_new_session=True,
             cwd=folder,
         )
-    emulator = Emulator(endpoint=f"http://127.0.0.1:{port}", pid=process.pid, folder=folder)
+    emulator = Emulator(endpoint=f"http://127.0.0.1:{port}", pid=process.pid, folder=folder, process=process)
     try:
-        _wait_until_ready(emulator, process)
+        _wait_until_ready(emulator)
     except BaseException:
         stop(emulator)
         raise
@@ -86,7 +88,7 @@ def stop(emulator: Emulator) -> None:
     for sent, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         if not _signal_group(emulator.pid, sent):
             break
-        if _wait_for_end(emulator.pid, patience_s):
+        if _wait_for_end(emulator, patience_s):
             break
     shutil.rmtree(emulator.folder, ignore_errors=True)
 
@@ -124,9 +126,9 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_ready(emulator: Emulator, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(emulator: Emulator) -> None:
     give_up = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < give_up and process.poll() is None:
+    while time.monotonic() < give_up and not _is_reaped(emulator):
         try:
             with urllib.request.urlopen(f"{emulator.endpoint}/_ministack/health", timeout=1):  # noqa: S310
                 return
@@ -144,12 +146,15 @@ def _signal_group(pid: int, sent: signal.Signals) -> bool:
     return True
 
 
-def _wait_for_end(pid: int, patience_s: float) -> bool:
+def _wait_for_end(emulator: Emulator, patience_s: float) -> bool:
     give_up = time.monotonic() + patience_s
     while time.monotonic() < give_up:
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # a child of ours counts as alive until it is reaped
-        if not _signal_group(pid, signal.SIGCONT):  # harmless, and fails once nobody is left
+        _is_reaped(emulator)  # a child of ours counts as alive until it is reaped
+        if not _signal_group(emulator.pid, signal.SIGCONT):  # harmless, and fails once nobody is left
             return True
         time.sleep(0.05)
     return False
+
+
+def _is_reaped(emulator: Emulator) -> bool:
+    return emulator.process is not None and emulator.process.poll() is not None

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from local_aws import emulator
@@ -68,7 +67,8 @@ def up() -> int:
     except BaseException:
         emulator.stop(running)
         raise
-    _REMEMBERED.write_text(json.dumps({**asdict(running), "folder": str(running.folder)}))
+    remembered = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
+    _REMEMBERED.write_text(json.dumps(remembered))
     print(_HELLO.format(url=stack.api_url, key=stack.api_key, endpoint=running.endpoint, **stack.outputs))
     return 0
 
@@ -78,8 +78,8 @@ def down() -> int:
     if not _REMEMBERED.exists():
         print("Nothing is up.")
         return 0
-    remembered = Emulator(**json.loads(_REMEMBERED.read_text()))
-    emulator.stop(replace(remembered, folder=Path(remembered.folder)))
+    remembered = json.loads(_REMEMBERED.read_text())
+    emulator.stop(Emulator(**{**remembered, "folder": Path(remembered["folder"])}))
     _REMEMBERED.unlink()
     print("The local AWS is down.")
     return 0
@@ -94,7 +94,8 @@ The gateway is up until `make down`. Paste away:
   curl -s $URL/health
   curl -s $URL/v1/prompts -H "x-api-key: $KEY"
   curl -s $URL/v1/prompts/support/reply.prompt -H "x-api-key: $KEY"
-  curl -s $URL/v1/call -H "x-api-key: $KEY" -H "content-type: application/json" -d @events/call_prompt_direct.json
+  curl -s $URL/v1/call -H "x-api-key: $KEY" -H "content-type: application/json" \\
+    -d @events/call_prompt_direct.json
   curl -s "$URL/v1/usage?start=$(date -u +%FT00:00:00Z)&end=$(date -u +%FT23:59:59Z)" -H "x-api-key: $KEY"
 
 With the aws command line prompts are files in a bucket, and other functions call directly:

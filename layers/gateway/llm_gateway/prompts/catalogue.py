@@ -130,10 +130,10 @@ class Catalogue:
 
     async def _current(self, path: str) -> PromptEntry:
         await self._refresh()
-        known = self._entries.get(path)
-        if known is None:
-            known = self._entries[path] = await find_entry(self._index, path)
-        return known
+        entries = self._entries  # what is read now must not enter a view begun after it
+        if path not in entries:
+            entries[path] = await find_entry(self._index, path)
+        return entries[path]
 
     async def _refresh(self) -> None:
         """Forget the entries if the shared generation moved; look at most once per `ttl_s`.
@@ -145,7 +145,7 @@ class Catalogue:
         if self._checked_at is not None and now - self._checked_at >= self._ttl_s:
             generation = await self._index.generation()
             if generation != self._generation:
-                self._entries.clear()
+                self._entries = {}
             self._generation = generation
             self._checked_at = now
         elif self._checked_at is None:

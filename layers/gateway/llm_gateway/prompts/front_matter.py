@@ -6,6 +6,7 @@ dotted (`gateway.timeoutMs`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,8 @@ _KNOWN = {
     "config": {"temperature", "maxOutputTokens", "topP", "stopSequences"},
 }
 _GATEWAY_KEYS = {"gateway.timeoutMs"}
+_MAX_DEPTH = 32
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ALIASES = {"max_output_tokens": "maxOutputTokens", "top_p": "topP", "stop_sequences": "stopSequences"}
 
 
@@ -116,11 +119,13 @@ def parse_front_matter(text: str) -> FrontMatter:
 
 def _load_yaml(text: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        _refuse_explosives(text)
+        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506 (both choices are safe)
+    except PromptSyntaxError:
+        raise
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 2 if error.problem_mark else None
-        raise PromptSyntaxError("the front matter is not valid YAML", line) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PromptSyntaxError("the front matter is not valid YAML", _line(error.problem_mark)) from error
+    except Exception as error:  # PyYAML builds `!!int ''` and the like with no checks of its own
         raise PromptSyntaxError("the front matter is not valid YAML", 2) from error
     if raw is None:
         return {}
@@ -129,22 +134,41 @@ def _load_yaml(text: str) -> dict[str, Any]:
     return _check_json(raw)
 
 
+def _refuse_explosives(text: str) -> None:
+    """Aliases grow a short text without end, and deep nesting overflows the stack of libyaml's loader."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise PromptSyntaxError("the front matter is nested too deeply", _line(event.start_mark))
+        if isinstance(event, yaml.AliasEvent):
+            reason = "the front matter uses a YAML alias; write the value out"
+            raise PromptSyntaxError(reason, _line(event.start_mark))
+
+
+def _line(mark: Any) -> int | None:
+    """A mark's line in the file, of which the front matter begins on the second."""
+    return None if mark is None else mark.line + 2
+
+
 def _check_json(raw: dict[str, Any]) -> dict[str, Any]:
-    """YAML knows dates, sets and cyclic references; a prompt holds JSON values only."""
-    pending: list[tuple[str, object, int]] = [("front matter", raw, 0)]
+    """YAML knows dates, sets and infinity; a prompt holds JSON values only."""
+    pending: list[tuple[str, object]] = [("front matter", raw)]
     while pending:
-        name, value, depth = pending.pop()
-        if depth > 32:
-            raise PromptSyntaxError(f"'{name}' is nested too deeply")
+        name, value = pending.pop()
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
                 raise PromptSyntaxError(f"the names under '{name}' must be text; quote them")
-            pending += [(key, child, depth + 1) for key, child in value.items()]
+            pending += value.items()
         elif isinstance(value, list):
-            pending += [(name, child, depth + 1) for child in value]
-        elif not isinstance(value, str | int | float | bool | None):
+            pending += [(name, child) for child in value]
+        elif not _is_json_scalar(value):
             raise PromptSyntaxError(f"'{name}' must be plain JSON; quote dates and times")
     return raw
+
+
+def _is_json_scalar(value: object) -> bool:
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
 
 
 def _section(raw: Mapping[str, Any], name: str) -> dict[str, Any]:

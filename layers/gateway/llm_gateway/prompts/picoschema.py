@@ -35,11 +35,11 @@ def to_json_schema(value: object) -> dict[str, Json]:
 def _is_json_schema(value: Mapping[str, Any]) -> bool:
     """A schema names a JSON type or a keyword with its proper kind; a field may share the name."""
     kind = value.get("type")
-    if isinstance(kind, str) and kind in _SCALARS | {"object", "array"} and len(value) == 1:
+    if isinstance(kind, list) or kind in ("object", "array"):
+        return True
+    if isinstance(kind, str) and kind in _SCALARS and len(value) == 1:
         return True
     markers = _JSON_SCHEMA_KEYS & value.keys()
-    if kind in {"object", "array"} or isinstance(kind, list):
-        return True
     return bool(markers - {"type"}) and all(
         isinstance(value[name], dict | list) or name.startswith("$") for name in markers - {"type", "const"}
     )
@@ -54,7 +54,7 @@ def _object(fields: Mapping[str, Any]) -> dict[str, Json]:
             extra = _value(value)
             continue
         name, optional, schema = _field(key, value)
-        properties[name] = schema
+        properties[name] = _nullable(schema) if optional else schema
         if not optional:
             required.append(name)
     schema_: dict[str, Json] = {"type": "object", "properties": properties, "additionalProperties": extra}
@@ -64,7 +64,7 @@ def _object(fields: Mapping[str, Any]) -> dict[str, Json]:
 def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
     match = _FIELD.match(key)
     if match is None:
-        raise ValueError(f"has a field name that cannot be read: '{key}'")
+        raise ValueError("has a field name that cannot be read")
     name, optional, kind, text = match["name"].strip(), bool(match["optional"]), match["kind"], match["text"]
     schema: dict[str, Json]
     match kind:
@@ -79,10 +79,20 @@ def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
         case "enum":
             if not isinstance(value, list) or not value:
                 raise ValueError(f"field '{name}' is an enum and needs a list of values")
-            schema = {"enum": [*value, None] if optional and None not in value else value}
+            schema = {"enum": value}
         case _:
             raise ValueError(f"field '{name}' has an unknown kind '{kind}'")
     return name, optional, {**schema, "description": text} if text else schema
+
+
+def _nullable(schema: dict[str, Json]) -> dict[str, Json]:
+    """An optional field may be null as well as absent."""
+    kind, values = schema.get("type"), schema.get("enum")
+    if isinstance(kind, str) and kind != "null":
+        return {**schema, "type": [kind, "null"]}
+    if isinstance(values, list) and None not in values:
+        return {**schema, "enum": [*values, None]}
+    return schema
 
 
 def _value(value: object) -> dict[str, Json]:
@@ -96,6 +106,6 @@ def _value(value: object) -> dict[str, Json]:
 def _scalar(text: str) -> dict[str, Json]:
     kind, _, description = (part.strip() for part in text.partition(","))
     if kind != "any" and kind not in _SCALARS:
-        raise ValueError(f"has an unknown type '{kind}'")
+        raise ValueError("has an unknown type")
     schema: dict[str, Json] = {} if kind == "any" else {"type": kind}
     return {**schema, "description": description} if description else schema

@@ -105,7 +105,11 @@ def _required(front: FrontMatter, template: PromptTemplate) -> tuple[str, ...]:
     names = list(template.required)
     demanded = (front.input_schema or {}).get("required")
     for name in demanded if isinstance(demanded, list) else []:
-        if isinstance(name, str) and not any(n == name or n.startswith(f"{name}.") for n in names):
+        if (
+            isinstance(name, str)
+            and "." not in name
+            and not any(n == name or n.startswith(f"{name}.") for n in names)
+        ):
             names.append(name)
     return tuple(name for name in names if not _has(front.defaults, name.split(".")))
 
@@ -133,7 +137,7 @@ def _validator(schema: Mapping[str, Json]) -> Validator:
 
 
 def _validate(validator: Validator, variables: dict[str, Json]) -> None:
-    problems = list(_problems(validator, variables))
+    problems = list(dict.fromkeys(_problems(validator, variables)))
     if problems:
         listed = "; ".join(problem for _, problem in problems)
         raise InvalidVariables(

@@ -16,7 +16,8 @@ from functools import cache
 from typing import Any, get_args
 
 from jinja2 import StrictUndefined, Template, nodes
-from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import TemplateSyntaxError, UndefinedError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from typing_extensions import override
 
@@ -25,18 +26,30 @@ from llm_gateway.models import Json, Message, Role
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.variables import required_variables
 
+_EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
 _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
 _OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
 _GLOBALS = ("range", "dict", "namespace")
+_KNOWN = (*_GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
+_MAX_PRODUCT = 10_000_000
 _ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class PromptEnvironment(ImmutableSandboxedEnvironment):
     """Jinja2 for prompts: plain text out, JSON values in, nothing reachable behind them."""
 
+    intercepted_binops = frozenset({"*", "**"})
+
     def __init__(self) -> None:
         super().__init__(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
         self.globals = {name: self.globals[name] for name in _GLOBALS}
+
+    @override
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """`'a' * 10**9` costs nothing to write and a gigabyte to compute, at compile time even."""
+        if _product_size(operator, left, right) > _MAX_PRODUCT:
+            raise OverflowError
+        return super().call_binop(context, operator, left, right)
 
     @override
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -72,17 +85,21 @@ class PromptTemplate:
             PromptSyntaxError: The body is no template; names the line.
         """
         environment = _environment()
-        mark = f"\x1e{secrets.token_hex(16)}:"
+        mark = f"{_EDGE}{secrets.token_hex(16)}:"
         try:
             marked = _mark_role_lines(environment, source, mark)
             tree = environment.parse(marked)
             _refuse_other_files(tree, line_offset)
-            required = required_variables(tree, _GLOBALS)
+            required = required_variables(tree, _KNOWN)
             template = environment.from_string(tree)
+        except PromptSyntaxError:
+            raise
         except TemplateSyntaxError as error:
             raise PromptSyntaxError(_reason(error), error.lineno + line_offset) from error
         except (RecursionError, SyntaxError, MemoryError) as error:
             raise PromptSyntaxError("the template is nested too deeply") from error
+        except Exception as error:  # Jinja2 computes constants as it compiles, and trips over some
+            raise PromptSyntaxError("the template cannot be compiled") from error
         return cls(template=template, mark=mark, required=required)
 
     def render(self, variables: Mapping[str, Json], max_chars: int) -> tuple[Message, ...]:
@@ -94,7 +111,7 @@ class PromptTemplate:
             RenderLimitExceeded: The text would be longer than `max_chars`.
         """
         text = "".join(self._chunks(variables, max_chars))
-        preamble, *parts = re.split(f"{self.mark}({'|'.join(_ROLES)})\x1e", text)
+        preamble, *parts = re.split(f"{self.mark}({'|'.join(_ROLES)}){_EDGE}", text)
         roles: list[tuple[str, str]] = [("user", preamble), *zip(parts[::2], parts[1::2], strict=True)]
         messages = tuple(
             Message(role=known, content=content.strip())
@@ -109,29 +126,41 @@ class PromptTemplate:
     def _chunks(self, variables: Mapping[str, Json], max_chars: int) -> Iterator[str]:
         size = 0
         try:
-            for chunk in self.template.generate(variables):
+            for chunk in map(str, self.template.generate(variables)):  # `{% filter list %}` yields a list
                 size += len(chunk)
                 if size > max_chars:
                     raise RenderLimitExceeded(
                         f"The rendered prompt is longer than {max_chars} characters.", param="variables"
                     )
                 yield chunk
+        except RenderLimitExceeded:
+            raise
         except UndefinedError as error:
             raise InvalidVariables(
                 "The prompt uses a field that the given variables do not have.", param="variables"
             ) from error
-        except (SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except (RecursionError, MemoryError, OverflowError) as error:
+            raise RenderLimitExceeded("The rendered prompt is too large.", param="variables") from error
+        except Exception as error:  # whatever a filter makes of a value it was not written for
             raise InvalidVariables(
                 f"The prompt cannot be rendered with these variables ({type(error).__name__}).",
                 param="variables",
             ) from error
-        except (RecursionError, MemoryError, OverflowError) as error:
-            raise RenderLimitExceeded("The rendered prompt is too large.", param="variables") from error
 
 
 @cache
 def _environment() -> PromptEnvironment:
     return PromptEnvironment()
+
+
+def _product_size(operator: str, left: Any, right: Any) -> int:
+    """Bits of a number's power or product, items of a repeated text or list."""
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length()
+        return bits * max(right, 0) if operator == "**" else bits + right.bit_length()
+    times, repeated = (left, right) if isinstance(left, int) else (right, left)
+    fits = isinstance(times, int) and isinstance(repeated, str | list | tuple)
+    return times * len(repeated) if fits else 0
 
 
 def _mark_role_lines(environment: PromptEnvironment, source: str, mark: str) -> str:
@@ -140,7 +169,7 @@ def _mark_role_lines(environment: PromptEnvironment, source: str, mark: str) -> 
     if not candidates:
         return source
     for number in candidates & _plain_lines(environment, source):
-        lines[number - 1] = f"{mark}{lines[number - 1].strip().removesuffix(':')}\x1e"
+        lines[number - 1] = f"{mark}{lines[number - 1].strip().removesuffix(':')}{_EDGE}"
     return "\n".join(lines)
 
 
@@ -170,7 +199,8 @@ def _depth_change(block: list[tuple[str, str]]) -> int:
     """+1 for a tag that opens a block, -1 for one that ends it."""
     keyword = next((value for kind, value in block if kind == "name"), "")
     if keyword == "set":
-        return 0 if ("operator", "=") in block else 1
+        operator = next((value for kind, value in block if kind == "operator" and value in "=|"), "")
+        return 0 if operator == "=" else 1
     if keyword in _OPENING:
         return 1
     return -1 if keyword.startswith("end") else 0

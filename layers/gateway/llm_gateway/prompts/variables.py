@@ -68,11 +68,12 @@ class _Analysis:
     def _visit_if(self, node: nodes.If, bound: _Bound, guarded: _Guarded) -> _Bound:
         """An `if` opens no scope: what any of its branches sets counts as set after it."""
         self.visit(node.test, bound, guarded)
-        after_then = self.visit_all(node.body, bound, guarded | _defined(node.test))
+        after = self.visit_all(node.body, bound, guarded | _defined(node.test))
         otherwise = guarded | _undefined(node.test)
-        after_elif = [self.visit(branch, bound, otherwise) for branch in node.elif_]
-        after_else = self.visit_all(node.else_, bound, otherwise)
-        return after_then.union(after_else, *after_elif)
+        for branch in node.elif_:
+            after |= self.visit(branch, bound, otherwise)
+            otherwise |= _undefined(branch.test)
+        return after | self.visit_all(node.else_, bound, otherwise)
 
     def _visit_condexpr(self, node: nodes.CondExpr, bound: _Bound, guarded: _Guarded) -> _Bound:
         self.visit(node.test, bound, guarded)
@@ -84,6 +85,11 @@ class _Analysis:
     def _visit_and(self, node: nodes.And, bound: _Bound, guarded: _Guarded) -> _Bound:
         self.visit(node.left, bound, guarded)
         self.visit(node.right, bound, guarded | _defined(node.left))
+        return bound
+
+    def _visit_or(self, node: nodes.Or, bound: _Bound, guarded: _Guarded) -> _Bound:
+        self.visit(node.left, bound, guarded)
+        self.visit(node.right, bound, guarded | _undefined(node.left))
         return bound
 
     def _visit_filter(self, node: nodes.Filter, bound: _Bound, guarded: _Guarded) -> _Bound:
@@ -158,14 +164,17 @@ class _Analysis:
 
 
 def _path(node: nodes.Node) -> Path | None:
-    """`user.name` or `user['name']` as ('user', 'name'); None if the node is no such chain."""
+    """`user.name` or `user['name']` as ('user', 'name'); None if the node is no such chain.
+
+    A name with a dot in it cannot be told apart in a dotted path, so it ends the chain.
+    """
     match node:
         case nodes.Name(ctx="load"):
             return (node.name,)
         case nodes.Getattr():
             parent = _path(node.node)
             return None if parent is None else (*parent, node.attr)
-        case nodes.Getitem(arg=nodes.Const(value=str() as key)):
+        case nodes.Getitem(arg=nodes.Const(value=str() as key)) if "." not in key:
             parent = _path(node.node)
             return None if parent is None else (*parent, key)
     return None

@@ -96,6 +96,10 @@ class OpenAIProvider:
             )
         return _completion(answer)
 
+    async def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        await self._client.close()
+
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         try:

@@ -1,0 +1,94 @@
+"""What every store of prompt files promises: the fake, S3 by moto, S3 by the local AWS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from moto import mock_aws
+
+from llm_gateway.errors import PromptNotFound
+from llm_gateway.prompts.catalogue import PromptBodies
+from llm_gateway.prompts.indexing import PromptUploads
+from llm_gateway.stores.prompt_bucket import S3PromptBodies, S3PromptUploads
+from local_aws.emulator import Emulator
+from tests.contract.tables import client, create_bucket
+from tests.fakes import InMemoryPromptFiles
+
+PATH = "support/grüße & more.prompt"
+
+
+@dataclass
+class Files:
+    bodies: PromptBodies
+    uploads: PromptUploads
+    upload: Callable[[str, bytes], str]
+    delete: Callable[[str], object]
+
+
+def s3_files(emulator: Emulator | None) -> Files:
+    s3 = client("s3", emulator)
+    bucket = create_bucket(s3)
+
+    def upload(path: str, data: bytes) -> str:
+        return str(s3.put_object(Bucket=bucket, Key=path, Body=data)["VersionId"])
+
+    def delete(path: str) -> object:
+        return s3.delete_object(Bucket=bucket, Key=path)
+
+    return Files(S3PromptBodies(s3, bucket), S3PromptUploads(s3, bucket), upload, delete)
+
+
+@pytest.fixture(params=["memory", "moto", "local-aws"])
+def files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
+    if request.param == "memory":
+        fake = InMemoryPromptFiles()
+        yield Files(fake, fake, fake.upload, fake.delete)
+    elif request.param == "moto":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        with mock_aws():
+            yield s3_files(None)
+    else:
+        yield s3_files(request.getfixturevalue("emulator"))
+
+
+def test_each_version_keeps_its_own_bytes(files: Files) -> None:
+    first, second = files.upload(PATH, b"one"), files.upload(PATH, b"two")
+    assert asyncio.run(files.bodies.read(PATH, first)) == b"one"
+    assert asyncio.run(files.bodies.read(PATH, second)) == b"two"
+
+
+def test_a_version_that_never_was_is_not_found(files: Files) -> None:
+    files.upload(PATH, b"one")
+    with pytest.raises(PromptNotFound) as caught:
+        asyncio.run(files.bodies.read(PATH, "096fKKXTRTtl3on89fVO.nfljtsv6qko"))
+    assert caught.value.param == "version"
+
+
+def test_newest_is_the_last_upload_with_its_version_and_size(files: Files) -> None:
+    files.upload(PATH, b"one")
+    version = files.upload(PATH, b"three")
+    upload = asyncio.run(files.uploads.newest(PATH, 1000))
+    assert upload is not None
+    assert (upload.version, upload.size_bytes, upload.data) == (version, 5, b"three")
+    assert upload.etag
+    assert '"' not in upload.etag
+    assert upload.last_modified.tzinfo is not None
+
+
+def test_a_file_over_the_limit_is_described_but_not_read(files: Files) -> None:
+    files.upload(PATH, b"three")
+    upload = asyncio.run(files.uploads.newest(PATH, 4))
+    assert upload is not None
+    assert (upload.size_bytes, upload.data) == (5, None)
+
+
+def test_a_deleted_or_unknown_file_has_no_newest_but_keeps_its_versions(files: Files) -> None:
+    version = files.upload(PATH, b"one")
+    files.delete(PATH)
+    assert asyncio.run(files.uploads.newest(PATH, 1000)) is None
+    assert asyncio.run(files.uploads.newest("never.md", 1000)) is None
+    assert asyncio.run(files.bodies.read(PATH, version)) == b"one"

@@ -1,0 +1,179 @@
+"""What every usage store promises: the fake, and DynamoDB by the local AWS (whose transactions hold)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Protocol
+
+import pytest
+
+from llm_gateway.models import TokenUsage
+from llm_gateway.rollup import RollupStore, Totals
+from llm_gateway.stores.usage_table import DynamoRollups, DynamoUsageLedger, ledger_item, record_of
+from llm_gateway.usage import UsageLedger, UsageRecord
+from local_aws.emulator import Emulator
+from tests.contract.tables import client, create_table
+from tests.fakes import NOON, InMemoryUsage
+
+
+class UsageStore(UsageLedger, RollupStore, Protocol):
+    """Both halves of it."""
+
+
+class DynamoUsage(DynamoUsageLedger, DynamoRollups):
+    """Both adapters on one table."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        dynamodb = client("dynamodb", emulator)
+        table = create_table(dynamodb, "UsageTable")
+        DynamoUsageLedger.__init__(self, dynamodb, table, retention_days=400)
+        DynamoRollups.__init__(self, dynamodb, table)
+
+
+@pytest.fixture(params=["memory", "local-aws"])
+def store(request: pytest.FixtureRequest) -> UsageStore:
+    if request.param == "memory":
+        return InMemoryUsage()
+    return DynamoUsage(request.getfixturevalue("emulator"))
+
+
+def record(number: int = 0, **changes: object) -> UsageRecord:
+    usage = TokenUsage(1000 + number, 200, 400, None)
+    plain = UsageRecord(
+        call_id=f"{number:032x}",
+        request_id="r",
+        started_at=NOON + timedelta(seconds=number),
+        status="answered",
+        error_code=None,
+        calling_service="shop",
+        prompt="support/reply.prompt",
+        prompt_version="v1",
+        provider="openai",
+        model="gpt-4o-mini",
+        usage=usage,
+        cost_usd=Decimal("0.000000000001") * (number + 1),
+        latency_ms=10,
+        attempts=1,
+        test_mode=False,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+async def keep(store: UsageStore, records: Sequence[UsageRecord]) -> None:
+    for one in records:
+        await store.record(one)
+
+
+async def totals(store: UsageStore, width: str = "day") -> Totals:
+    start = NOON.replace(hour=0)
+    found = await store.read(width, start, start + timedelta(days=1))  # type: ignore[arg-type]
+    return sum((rollup.totals for rollup in found), Totals())
+
+
+def test_a_record_comes_back_from_its_item_as_it_was() -> None:
+    for one in (record(), record(cost_usd=None, calling_service=None, usage=TokenUsage(), error_code="x")):
+        assert record_of(ledger_item(one, NOON)) == one
+
+
+def test_an_item_that_is_no_record_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="call_id"):
+        record_of({"pk": {"S": "call#x"}, "sk": {"S": "y"}})
+
+
+def test_counted_calls_add_up_exactly_in_hours_and_days(store: UsageStore) -> None:
+    async def run() -> None:
+        records = [record(n) for n in range(70)]
+        await keep(store, records)
+        assert await store.count(records) == 70
+        for width in ("hour", "day"):
+            assert await totals(store, width) == Totals(
+                requests=70,
+                input_tokens=sum(1000 + n for n in range(70)),
+                output_tokens=70 * 200,
+                cached_input_tokens=70 * 400,
+                cost_usd=Decimal("0.000000000001") * sum(range(1, 71)),
+                latency_ms=700,
+            )
+
+    asyncio.run(run())
+
+
+def test_a_call_counts_once_however_often_and_in_whatever_company_it_is_delivered(store: UsageStore) -> None:
+    async def run() -> None:
+        records = [record(n) for n in range(6)]
+        await keep(store, records)
+        assert await store.count(records[:4]) == 4
+        assert await store.count(records[2:]) == 2
+        assert await store.count([*records, *reversed(records)]) == 0
+        assert (await totals(store)).requests == 6
+
+    asyncio.run(run())
+
+
+def test_a_second_write_of_the_same_call_changes_nothing(store: UsageStore) -> None:
+    async def run() -> None:
+        await keep(store, [record(), record()])
+        await store.count([record()])
+        await store.record(record())
+        assert await store.count([record()]) == 0
+        assert (await totals(store)).requests == 1
+
+    asyncio.run(run())
+
+
+def test_parallel_counters_of_the_same_calls_count_each_once(store: UsageStore) -> None:
+    async def run() -> None:
+        records = [record(n) for n in range(20)]
+        await keep(store, records)
+        counted = await asyncio.gather(*(store.count(records[n : n + 10]) for n in (0, 3, 6, 10)))
+        assert sum(counted) == 20
+        assert (await totals(store)).requests == 20
+
+    asyncio.run(run())
+
+
+def test_what_tells_calls_apart_stays_apart_whatever_it_is_written_with(store: UsageStore) -> None:
+    services = [None, "shop", "shop#2", "a|b/c", '{"quoted": "✓"}', "None"]
+
+    async def run() -> None:
+        records = [record(n, calling_service=service) for n, service in enumerate(services)]
+        await keep(store, records)
+        await store.count(records)
+        start = NOON.replace(hour=0)
+        found = await store.read("day", start, start + timedelta(days=1))
+        assert {r.dimensions.calling_service for r in found} == set(services)
+        assert all(r.totals.requests == 1 for r in found)
+
+    asyncio.run(run())
+
+
+def test_reading_takes_the_start_and_leaves_the_end(store: UsageStore) -> None:
+    async def run() -> None:
+        hours = [NOON - timedelta(hours=1), NOON, NOON + timedelta(hours=1), NOON + timedelta(days=1)]
+        records = [record(n, started_at=hour) for n, hour in enumerate(hours)]
+        await keep(store, records)
+        await store.count(records)
+        found = await store.read("hour", NOON, NOON + timedelta(hours=1))
+        assert [r.start for r in found] == [NOON]
+        assert len(await store.read("hour", hours[0], hours[-1] + timedelta(hours=1))) == 4
+        assert len(await store.read("day", NOON.replace(day=1, hour=0), NOON + timedelta(days=30))) == 2
+
+    asyncio.run(run())
+
+
+def test_unknown_is_not_free(store: UsageStore) -> None:
+    async def run() -> None:
+        records = [
+            record(1, usage=TokenUsage(), cost_usd=None),
+            record(2, status="timed_out", usage=TokenUsage(), cost_usd=None),
+        ]
+        await keep(store, records)
+        await store.count(records)
+        found = await totals(store)
+        assert (found.requests, found.errors, found.unpriced) == (2, 1, 1)
+
+    asyncio.run(run())

@@ -1,0 +1,165 @@
+"""In-memory stand-ins of the gateway's ports; each passes the contract suite of what it stands for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
+from llm_gateway.model_catalogue import ModelSpec
+from llm_gateway.models import Completion, Message, ModelOptions, PromptEntry, TokenUsage
+from llm_gateway.prompts.catalogue import EntryPage
+from llm_gateway.prompts.indexing import Upload
+from llm_gateway.prompts.path import EXTENSIONS
+from llm_gateway.rollup import BucketWidth, Rollup, rollups_of
+from llm_gateway.usage import UsageRecord
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class InMemoryPromptIndex:
+    """The prompt index without a table."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[str, PromptEntry]] = {}
+        self.value = 0
+        self.reads = 0
+
+    async def generation(self) -> int:
+        self.reads += 1
+        return self.value
+
+    async def find(self, path: str) -> Sequence[PromptEntry]:
+        self.reads += 1
+        names = [path] if path.endswith(EXTENSIONS) else [path + extension for extension in EXTENSIONS]
+        return [e for name in sorted(names) if (e := self._live(name)) is not None]
+
+    async def page(self, directory: str, limit: int, after: str | None) -> EntryPage:
+        paths = [p for p in sorted(self.entries) if p > (after or "") and self._live(p) is not None]
+        paths = [p for p in paths if not directory or p.startswith(f"{directory}/")]
+        entries = [self.entries[p][1] for p in paths[:limit]]
+        return EntryPage(entries=entries, next_after=entries[-1].path if len(paths) > limit else None)
+
+    async def put(self, entry: PromptEntry, sequencer: str) -> bool:
+        known = self.entries.get(entry.path)
+        if known is not None and known[0] >= sequencer:
+            return False
+        self.entries[entry.path] = (sequencer, entry)
+        return True
+
+    async def bump_generation(self) -> None:
+        self.value += 1
+
+    def _live(self, path: str) -> PromptEntry | None:
+        _, entry = self.entries.get(path, ("", None))
+        return None if entry is None or entry.state == "deleted" else entry
+
+
+class InMemoryPromptFiles:
+    """A bucket without S3: bodies by version, and what is newest."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], bytes] = {}
+        self.current: dict[str, Upload] = {}
+        self.reads = 0
+
+    def upload(self, path: str, data: bytes) -> str:
+        version = f"v{len(self.versions) + 1}"
+        self.versions[path, version] = data
+        self.current[path] = Upload(version, f"etag-{version}", len(data), NOON, data)
+        return version
+
+    def delete(self, path: str) -> None:
+        self.current.pop(path, None)
+
+    async def read(self, path: str, version: str) -> bytes:
+        self.reads += 1
+        if (path, version) not in self.versions:
+            raise PromptNotFound("There is no such version.", param="version")
+        return self.versions[path, version]
+
+    async def newest(self, path: str, max_bytes: int) -> Upload | None:
+        upload = self.current.get(path)
+        if upload is None or upload.size_bytes <= max_bytes:
+            return upload
+        return replace(upload, data=None)
+
+
+class InMemoryUsage:
+    """Ledger and rollups without a table; `down` makes it refuse."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, UsageRecord] = {}
+        self.counted: set[str] = set()
+        self.down = False
+
+    async def record(self, record: UsageRecord) -> None:
+        if self.down:
+            raise StoreUnavailable("The ledger is down.", details={"reason": "test"})
+        self.records.setdefault(record.call_id, record)
+
+    async def count(self, records: Sequence[UsageRecord]) -> int:
+        new = {r.call_id for r in records if r.call_id in self.records} - self.counted
+        self.counted |= new
+        return len(new)
+
+    async def read(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[Rollup]:
+        rollups = rollups_of(self.records[call_id] for call_id in sorted(self.counted))
+        return [r for r in rollups if r.width == width and start <= r.start < end]
+
+
+class ScriptedProvider:
+    """Gives what it is told to, in order: completions, errors, or seconds to wait first."""
+
+    def __init__(self, *script: Completion | Exception | float) -> None:
+        self.script = list(script)
+        self.asked: list[tuple[ModelSpec, Sequence[Message], ModelOptions, float]] = []
+
+    async def complete(
+        self, model: ModelSpec, messages: Sequence[Message], options: ModelOptions, timeout_s: float
+    ) -> Completion:
+        self.asked.append((model, messages, options, timeout_s))
+        while isinstance(self.script[0], float):
+            await asyncio.sleep(self.script.pop(0))  # type: ignore[arg-type]
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        assert isinstance(step, Completion)
+        return step
+
+
+class RecordingObserver:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[UsageRecord, GatewayError | None]] = []
+        self.lost: list[UsageRecord] = []
+        self.refusals: list[GatewayError] = []
+        self.crashes: list[BaseException] = []
+        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.counts: list[dict[str, float | None]] = []
+
+    def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
+        self.ended.append((record, error))
+
+    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable) -> None:
+        self.lost.append(record)
+
+    def refused(self, error: GatewayError, request_id: str | None) -> None:
+        self.refusals.append(error)
+
+    def crashed(self, error: BaseException, request_id: str | None) -> None:
+        self.crashes.append(error)
+
+    def note(self, message: str, **facts: Any) -> None:
+        self.notes.append((message, facts))
+
+    def count(self, counts: dict[str, float | None]) -> None:
+        self.counts.append(counts)
+
+
+def completion(text: str = "Hello.", usage: TokenUsage | None = None) -> Completion:
+    return Completion(text, "stop", usage or TokenUsage(100, 20, 0, 0), "gpt-4o-mini-2024-07-18")

@@ -1,0 +1,211 @@
+"""The main job, on fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llm_gateway.deadline import Deadline
+from llm_gateway.errors import (
+    InvalidParameter,
+    MissingVariables,
+    PromptNotFound,
+    ProviderRejected,
+    ProviderTimeout,
+    UnknownModel,
+)
+from llm_gateway.gateway import Gateway, GatewayLimits
+from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.prompts.catalogue import Catalogue
+from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.routing import Router
+from llm_gateway.wire import CallRequest, CallResponse
+from tests.fakes import (
+    NOON,
+    InMemoryPromptFiles,
+    InMemoryPromptIndex,
+    InMemoryUsage,
+    RecordingObserver,
+    ScriptedProvider,
+    completion,
+)
+
+PROMPT = b"""---
+model: openai/gpt-4o
+config: {temperature: 0.3, maxOutputTokens: 50}
+gateway.timeoutMs: 30000
+---
+system:
+Be kind.
+user:
+Hello {{ name }}
+"""
+
+
+@dataclass
+class House:
+    """A gateway of fakes, and the fakes."""
+
+    provider: ScriptedProvider
+    files: InMemoryPromptFiles = field(default_factory=InMemoryPromptFiles)
+    index: InMemoryPromptIndex = field(default_factory=InMemoryPromptIndex)
+    usage: InMemoryUsage = field(default_factory=InMemoryUsage)
+    observer: RecordingObserver = field(default_factory=RecordingObserver)
+    clock: float = 0.0
+    uploads: int = 0
+
+    def upload(self, path: str, data: bytes = PROMPT) -> str:
+        self.uploads += 1
+        version = self.files.upload(path, data)
+        indexer = PromptIndexer(self.files, self.index, 1_000_000)
+        asyncio.run(indexer.index(path, f"{self.uploads:04}", NOON))
+        return version
+
+    def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
+        ids = iter(f"call-{n}" for n in range(100))
+        gateway = Gateway(
+            prompts=Catalogue(self.index, self.files, ttl_s=0, cache_bytes=10_000, clock=lambda: self.clock),
+            router=Router(
+                ModelCatalogue.packaged(),
+                {"openai": self.provider},
+                default_model="openai/gpt-4o-mini",
+                retry_limit=0,
+            ),
+            ledger=self.usage,
+            observer=self.observer,
+            limits=GatewayLimits(timeout_s=60, max_rendered_chars=10_000),
+            now=lambda: NOON,
+            new_id=lambda: next(ids),
+            test_mode=False,
+        )
+        body = CallRequest.model_validate({"prompt": "hello", "variables": {"name": "Ada"}, **request})
+        return asyncio.run(gateway.call_prompt(body, "req-1", time_left or Deadline.after(120)))
+
+
+def house(*script: Completion | Exception | float) -> House:
+    made = House(ScriptedProvider(*(script or (completion(),))))
+    made.upload("hello.prompt")
+    return made
+
+
+def test_a_stored_prompt_is_rendered_sent_and_answered() -> None:
+    at = house()
+    answer = at.call(calling_service="shop")
+    model, messages, options, _ = at.provider.asked[0]
+    assert list(messages) == [Message("system", "Be kind."), Message("user", "Hello Ada")]
+    assert model.name == "gpt-4o"
+    assert options == ModelOptions(temperature=0.3, max_tokens=50)
+    assert (answer.text, answer.prompt.path, answer.prompt.version) == ("Hello.", "hello.prompt", "v1")
+    assert answer.usage.total_tokens == 120
+
+
+def test_the_ledger_holds_what_the_answer_says() -> None:
+    at = house(completion(usage=TokenUsage(1000, 200, 400, 0)))
+    answer = at.call(calling_service="shop")
+    [record] = at.usage.records.values()
+    assert record.call_id == answer.call_id
+    assert record.started_at == NOON
+    assert (record.status, record.calling_service, record.request_id) == ("answered", "shop", "req-1")
+    assert record.cost_usd == answer.cost_usd == Decimal("0.004")
+    assert (record.prompt, record.prompt_version, record.model) == ("hello.prompt", "v1", "gpt-4o")
+
+
+def test_the_requests_choices_come_before_the_authors() -> None:
+    at = house()
+    at.call(model="gpt-4.1", parameters={"temperature": 0.0, "max_tokens": 7})
+    model, _, options, _ = at.provider.asked[0]
+    assert model.name == "gpt-4.1"
+    assert options == ModelOptions(temperature=0.0, max_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "param"),
+    [
+        ({"prompt": "absent"}, PromptNotFound, "prompt"),
+        ({"variables": {}}, MissingVariables, "variables.name"),
+        ({"model": "gpt-9"}, UnknownModel, "model"),
+        ({"parameters": {"max_tokens": 999_999}}, InvalidParameter, "parameters.max_tokens"),
+        (
+            {"model": "o3-mini", "parameters": {"temperature": 1.0}},
+            InvalidParameter,
+            "parameters.temperature",
+        ),
+        ({"version": "v9"}, PromptNotFound, "version"),
+    ],
+)
+def test_a_bad_request_costs_nothing_and_names_its_field(
+    change: dict[str, Any], error: type[Exception], param: str
+) -> None:
+    at = house()
+    with pytest.raises(error) as caught:
+        at.call(**change)
+    assert getattr(caught.value, "param", None) == param
+    assert at.provider.asked == []
+    assert at.usage.records == {}
+
+
+def test_a_reasoning_model_does_without_the_authors_temperature() -> None:
+    at = house()
+    at.call(model="o3-mini")
+    assert at.provider.asked[0][2].temperature is None
+
+
+def test_a_failed_call_is_on_the_ledger_with_its_reason() -> None:
+    at = house(ProviderRejected("The vendor refuses."))
+    with pytest.raises(ProviderRejected):
+        at.call()
+    [record] = at.usage.records.values()
+    assert (record.status, record.error_code) == ("failed", "provider_rejected")
+    assert (record.usage, record.cost_usd) == (TokenUsage(), None)
+    assert [error.code for _, error in at.observer.ended if error] == ["provider_rejected"]
+
+
+def test_a_call_ends_when_its_time_is_up_and_is_on_the_ledger() -> None:
+    at = house(30.0, completion())
+    with pytest.raises(ProviderTimeout) as caught:
+        at.call(time_left=Deadline.after(0.05))
+    [record] = at.usage.records.values()
+    assert record.status == "timed_out"
+    assert caught.value.details["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("request_timeout_s", "expected_s"),
+    [(None, 30), (7.0, 7), (100.0, 80)],
+)
+def test_the_time_of_a_call_is_the_requests_else_the_authors_and_never_beyond_what_is_left(
+    request_timeout_s: float | None, expected_s: float
+) -> None:
+    at = house()
+    at.call(time_left=Deadline.after(80), timeout_s=request_timeout_s)
+    assert at.provider.asked[0][3] == pytest.approx(expected_s, abs=0.5)
+
+
+def test_an_answer_is_given_even_if_the_ledger_is_down_and_the_record_is_not_lost() -> None:
+    at = house()
+    at.usage.down = True
+    assert at.call().text == "Hello."
+    assert [record.call_id for record in at.observer.lost] == ["call-0"]
+
+
+def test_an_edit_is_served_and_an_old_version_can_still_be_pinned() -> None:
+    at = house(completion(), completion())
+    at.upload("hello.prompt", b"New {{ name }}")
+    assert at.call().prompt.version == "v2"
+    assert at.call(version="v1").prompt.version == "v1"
+
+
+def test_a_broken_upload_leaves_the_last_good_version_in_service() -> None:
+    at = house()
+    at.upload("hello.prompt", b"{% if %}")
+    assert at.call().prompt.version == "v1"
+
+
+def test_tokens_the_vendor_does_not_tell_are_unknown_and_so_is_the_cost() -> None:
+    answer = house(completion(usage=TokenUsage(100, None))).call()
+    assert (answer.usage.output_tokens, answer.usage.total_tokens, answer.cost_usd) == (None, None, None)

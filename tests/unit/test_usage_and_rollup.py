@@ -1,0 +1,160 @@
+"""Money and sums."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from genai_prices import Usage, calc_price
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_gateway.model_catalogue import ModelCatalogue, ModelPrice
+from llm_gateway.models import TokenUsage
+from llm_gateway.rollup import ReportWidth, Totals, UsageQuestion, answer, rollups_of
+from llm_gateway.usage import UsageRecord, cost_usd
+from tests.fakes import NOON, InMemoryUsage
+
+PRICE = ModelPrice(Decimal("2.50"), Decimal("10.00"), Decimal("1.25"))
+PRICES_DATED = NOON  # the day models.toml was made
+
+
+def test_cached_tokens_leave_the_full_rate_first() -> None:
+    assert cost_usd(TokenUsage(1000, 200, 400), PRICE) == Decimal("0.004")
+
+
+@pytest.mark.parametrize(
+    ("usage", "price"),
+    [(TokenUsage(1000, 200), None), (TokenUsage(None, 200), PRICE), (TokenUsage(1000, None), PRICE)],
+)
+def test_what_is_not_known_has_no_cost_and_is_not_free(usage: TokenUsage, price: ModelPrice | None) -> None:
+    assert cost_usd(usage, price) is None
+
+
+def test_more_cached_than_input_breaks_the_adapters_promise() -> None:
+    with pytest.raises(ValueError, match="cached"):
+        cost_usd(TokenUsage(10, 1, 11), PRICE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    model=st.sampled_from([spec.name for spec in ModelCatalogue.packaged()]),
+    tokens_in=st.integers(0, 1_000_000),
+    cached_share=st.integers(0, 100),
+    tokens_out=st.integers(0, 128_000),
+)
+def test_every_price_is_what_the_price_list_says(
+    model: str, tokens_in: int, cached_share: int, tokens_out: int
+) -> None:
+    cached = tokens_in * cached_share // 100
+    listed = calc_price(
+        Usage(input_tokens=tokens_in, cache_read_tokens=cached, output_tokens=tokens_out),
+        model_ref=model,
+        provider_id="openai",
+        genai_request_timestamp=PRICES_DATED,
+    )
+    price = ModelCatalogue.packaged().find("openai", model).price
+    assert cost_usd(TokenUsage(tokens_in, tokens_out, cached), price) == listed.total_price
+
+
+moments = st.datetimes(datetime(2026, 10, 25), datetime(2026, 12, 2), timezones=st.just(UTC))
+token_counts = st.one_of(st.none(), st.integers(0, 10**6))
+records = st.builds(
+    UsageRecord,
+    call_id=st.uuids().map(str),
+    request_id=st.just("r"),
+    started_at=moments,
+    status=st.sampled_from(["answered", "failed", "timed_out"]),
+    error_code=st.none(),
+    calling_service=st.sampled_from([None, "shop", "billing"]),
+    prompt=st.sampled_from(["a.md", "b.md"]),
+    prompt_version=st.just("v1"),
+    provider=st.just("openai"),
+    model=st.sampled_from(["gpt-4o", "gpt-4o-mini"]),
+    usage=st.builds(TokenUsage, token_counts, token_counts, token_counts, token_counts),
+    cost_usd=st.one_of(st.none(), st.decimals(0, 100, places=9)),
+    latency_ms=st.integers(0, 120_000),
+    attempts=st.integers(1, 4),
+    test_mode=st.booleans(),
+)
+hours = st.datetimes(datetime(2026, 10, 25), datetime(2026, 12, 2), timezones=st.just(UTC)).map(
+    lambda moment: moment.replace(minute=0, second=0, microsecond=0)
+)
+
+
+async def counted(calls: list[UsageRecord]) -> InMemoryUsage:
+    store = InMemoryUsage()
+    for call in calls:
+        await store.record(call)
+    await store.count(calls)
+    return store
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    calls=st.lists(records, max_size=12),
+    start=hours,
+    length=st.integers(1, 900),
+    width=st.sampled_from(["hour", "day", "total"]),
+    group_by=st.lists(st.sampled_from(["calling_service", "model", "status", "test_mode"]), unique=True),
+)
+def test_an_answer_from_sums_is_the_sum_over_the_calls_themselves(
+    calls: list[UsageRecord], start: datetime, length: int, width: ReportWidth, group_by: list[str]
+) -> None:
+    end = start + timedelta(hours=length)
+    question = UsageQuestion(start, end, width, {"prompt": "a.md"}, tuple(group_by))
+
+    async def ask() -> Totals:
+        rows = await answer(await counted(calls), question)
+        assert [row.start for row in rows] == sorted(row.start for row in rows)
+        assert len({(row.start, tuple(row.group.items())) for row in rows}) == len(rows)
+        return sum((row.totals for row in rows), Totals())
+
+    inside = [call for call in calls if start <= call.started_at < end and call.prompt == "a.md"]
+    found = asyncio.run(ask())
+    assert found.requests == len(inside)
+    assert found.errors == sum(call.status != "answered" for call in inside)
+    assert found.input_tokens == sum(call.usage.input_tokens or 0 for call in inside)
+    assert found.cost_usd == sum((call.cost_usd or Decimal(0) for call in inside), Decimal(0))
+
+
+class CountingReads(InMemoryUsage):
+    """Notes each range that is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[tuple[str, datetime, datetime]] = []
+
+    async def read(self, width, start, end):  # type: ignore[no-untyped-def]
+        self.ranges.append((width, start, end))
+        return await super().read(width, start, end)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "widths"),
+    [
+        ("2026-11-01T00", "2026-11-03T00", ["day"]),
+        ("2026-11-01T05", "2026-11-03T07", ["hour", "day", "hour"]),
+        ("2026-11-01T05", "2026-11-01T07", ["hour"]),
+        ("2026-11-01T05", "2026-11-02T00", ["hour"]),
+        ("2026-11-01T23", "2026-11-02T01", ["hour"]),
+    ],
+)
+def test_whole_days_are_read_as_days(start: str, end: str, widths: list[str]) -> None:
+    store = CountingReads()
+    first, last = (datetime.fromisoformat(f"{text}:00:00+00:00") for text in (start, end))
+    asyncio.run(answer(store, UsageQuestion(first, last, "total")))
+    assert [width for width, _, _ in store.ranges] == widths
+    edges = [edge for _, low, high in store.ranges for edge in (low, high)]
+    assert (edges[0], edges[-1]) == (first, last)
+    assert edges[1:-1:2] == edges[2:-1:2], "the parts follow each other without gap or overlap"
+
+
+def test_a_call_is_in_one_hour_and_one_day() -> None:
+    call = UsageRecord(
+        "c", "r", NOON.replace(minute=59), "answered", None, None, "p", "v", "openai", "m",
+        TokenUsage(1, 2), Decimal(1), 5, 1, False,
+    )  # fmt: skip
+    assert [(r.width, r.start.hour) for r in rollups_of([call])] == [("hour", 12), ("day", 0)]
