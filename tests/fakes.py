@@ -145,7 +145,7 @@ class RecordingObserver:
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
         self.ended.append((record, error))
 
-    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable) -> None:
+    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         self.lost.append(record)
 
     def refused(self, error: GatewayError, request_id: str | None) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import boto3
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
@@ -28,7 +29,8 @@ def translated() -> dict[str, Any]:
             if name in resource.get("Properties", {}):
                 resource["Properties"][name] = "s3://bucket/key"
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
-    result: dict[str, Any] = Translator({}, Parser()).translate(template, {})
+    session = boto3.Session(region_name="us-east-1")
+    result: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(template, {})
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,10 +11,11 @@ import pytest
 from genai_prices import Usage, calc_price
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from llm_gateway.model_catalogue import ModelCatalogue, ModelPrice
 from llm_gateway.models import TokenUsage
-from llm_gateway.rollup import ReportWidth, Totals, UsageQuestion, answer, rollups_of
+from llm_gateway.rollup import BucketWidth, ReportWidth, Rollup, Totals, UsageQuestion, answer, rollups_of
 from llm_gateway.usage import UsageRecord, cost_usd
 from tests.fakes import NOON, InMemoryUsage
 
@@ -127,7 +129,8 @@ class CountingReads(InMemoryUsage):
         super().__init__()
         self.ranges: list[tuple[str, datetime, datetime]] = []
 
-    async def read(self, width, start, end):  # type: ignore[no-untyped-def]
+    @override
+    async def read(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[Rollup]:
         self.ranges.append((width, start, end))
         return await super().read(width, start, end)
 

@@ -41,7 +41,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from llm_gateway.models import Json
+    from llm_gateway.models import Json, TokenUsage
 
 
 class GatewayError(Exception):
@@ -224,12 +224,14 @@ class ProviderError(GatewayError):
 
     Attributes:
         attempts: Attempts made before giving up; the router counts them.
+        usage: Tokens the vendor billed all the same, None if it names none.
     """
 
     status = 502
     code = "provider_error"
     type = "provider_error"
     attempts: int = 1
+    usage: TokenUsage | None = None
 
 
 class ProviderTimeout(ProviderError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +26,7 @@ class CallObserver(Protocol):
         """A call reached a provider and ended."""
         ...
 
-    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable) -> None:
+    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         """The ledger refused; this is the record's last chance to survive."""
         ...
 
@@ -37,10 +38,12 @@ class GatewayLimits:
     Attributes:
         timeout_s: Time of a call when neither request nor prompt says, seconds.
         max_rendered_chars: Largest rendered prompt.
+        ledger_timeout_s: Longest wait for the ledger, seconds; less than what an entrance keeps back.
     """
 
     timeout_s: float
     max_rendered_chars: int
+    ledger_timeout_s: float = 1.0
 
 
 class Gateway:
@@ -91,7 +94,7 @@ class Gateway:
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
-        prompt = await self._prompts.load(request.prompt, request.version)
+        prompt = await self._load(request, time_left)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
         options = model.accepted(request.parameters.options(), prompt.front.options)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars)
@@ -106,11 +109,19 @@ class Gateway:
         await self._account(record, None)
         return _response(record, answer.completion)
 
+    async def _load(self, request: CallRequest, time_left: Deadline) -> Prompt:
+        try:
+            async with asyncio.timeout(time_left.remaining_s()):
+                return await self._prompts.load(request.prompt, request.version)
+        except TimeoutError as error:
+            raise StoreUnavailable("The prompt could not be loaded in time; try again.") from error
+
     async def _account(self, record: UsageRecord, error: GatewayError | None) -> None:
         """Keep the record; an answer that is paid for is never withheld because the ledger is down."""
         try:
-            await self._ledger.record(record)
-        except StoreUnavailable as refusal:
+            async with asyncio.timeout(self._limits.ledger_timeout_s):
+                await self._ledger.record(record)
+        except (StoreUnavailable, TimeoutError) as refusal:
             self._observer.usage_not_recorded(record, refusal)
         self._observer.call_ended(record, error)
 
@@ -131,7 +142,7 @@ class _Call:
         return self._record(answer.completion.usage, answer.attempts, deadline, None)
 
     def failed(self, error: ProviderError, deadline: Deadline) -> UsageRecord:
-        return self._record(TokenUsage(), error.attempts, deadline, error)
+        return self._record(error.usage or TokenUsage(), error.attempts, deadline, error)
 
     def _record(
         self, usage: TokenUsage, attempts: int, deadline: Deadline, error: ProviderError | None

@@ -58,7 +58,7 @@ class ModelSpec:
         context_tokens: Input and output together.
         max_output_tokens: Most tokens one answer may have.
         max_tokens_field: The vendor's field that bounds the answer.
-        sampling: True if it takes temperature and top_p; reasoning models do not.
+        sampling: True if it takes temperature, top_p and stop; reasoning models do not.
         json_mode: True if it can be told to answer with JSON.
         price: None if the catalogue has no price: calls are then `unpriced`, never free.
     """
@@ -82,12 +82,12 @@ class ModelSpec:
             InvalidParameter: Naming the field.
         """
         if not self.sampling:
-            for field in ("temperature", "top_p"):
-                if getattr(requested, field) is not None:
+            for field in ("temperature", "top_p", "stop"):
+                if getattr(requested, field) not in (None, ()):
                     raise InvalidParameter(
                         f"{self.name} does not take {field}; leave it out.", param=f"parameters.{field}"
                     )
-            authored = replace(authored, temperature=None, top_p=None)
+            authored = replace(authored, temperature=None, top_p=None, stop=())
         if not self.json_mode:
             authored = replace(authored, output_format=None)
         options = requested.over(authored)

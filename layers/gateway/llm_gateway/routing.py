@@ -111,6 +111,8 @@ class Router:
         """
         provider = self._providers[model.provider]
         attempts = 0
+        if deadline.remaining_s() == 0:
+            raise _timeout(deadline, attempts)
 
         async def attempt() -> Completion:
             nonlocal attempts
@@ -121,8 +123,7 @@ class Router:
             async with asyncio.timeout(deadline.remaining_s()):
                 completion: Completion = await self._retrying(deadline)(attempt)
         except TimeoutError as error:
-            timeout = _timeout(deadline, attempts)
-            raise timeout from error
+            raise _timeout(deadline, attempts) from error
         except ProviderError as error:
             error.attempts = attempts
             error.details["attempts"] = attempts

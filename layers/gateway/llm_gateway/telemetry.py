@@ -50,7 +50,7 @@ class Telemetry:
             model=record.model,
         )
 
-    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable) -> None:
+    def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         """The whole record as a log line, so that it can still be put on the ledger."""
         self.logger.error("usage not recorded", extra={**_loggable(record), **_cause(error)})
         self.count({"UsageNotRecorded": 1})
@@ -58,8 +58,7 @@ class Telemetry:
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         """A request that ended with an error answer."""
         line = {"request_id": request_id, "status": error.status, "error_code": error.code, **_cause(error)}
-        # The name of an unknown field is the caller's own text, so it stays out of the log.
-        line |= {} if isinstance(error, UnknownField) else {"param": error.param}
+        line["param"] = _loggable_param(error)
         (self.logger.error if error.status >= 500 else self.logger.info)("request refused", extra=line)
         self.count({"RequestErrors": 1}, error_code=error.code)
 
@@ -101,9 +100,17 @@ def _loggable(record: UsageRecord) -> dict[str, Any]:
     return line
 
 
-def _cause(error: GatewayError | None) -> dict[str, Any]:
+def _loggable_param(error: GatewayError) -> str | None:
+    """The field at fault, without names that are the caller's own text."""
+    if error.param is None or isinstance(error, UnknownField):
+        return None
+    return "variables" if error.param.startswith("variables.") else error.param
+
+
+def _cause(error: Exception | None) -> dict[str, Any]:
     """Class names only: the message of a foreign error may quote what was sent."""
     if error is None:
         return {}
-    cause = error.__cause__
-    return {"cause": None if cause is None else type(cause).__name__, "reason": error.details.get("reason")}
+    cause = error.__cause__ or error
+    reason = error.details.get("reason") if isinstance(error, GatewayError) else None
+    return {"cause": type(cause).__name__, "reason": reason}

@@ -185,7 +185,7 @@ class UsageTotals(_Wire):
     cached_input_tokens: int
     reasoning_tokens: int
     cost_usd: Usd = Field(description="Cost of the priced calls.")
-    unpriced: int = Field(description="Calls whose cost is unknown and therefore not in cost_usd.")
+    unpriced: int = Field(description="Answered calls whose cost is unknown and therefore not in cost_usd.")
     mean_latency_ms: float | None
 
 

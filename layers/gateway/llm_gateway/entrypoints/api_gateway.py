@@ -22,6 +22,7 @@ def http_handler(app: FastAPI, observer: ErrorObserver) -> LambdaHandler:
 
     def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         try:
+            event_loop()
             return adapter(dict(event), context)
         except Exception as error:  # the application answers its own errors: this one is the event's
             observer.crashed(error, context.aws_request_id)
@@ -30,6 +31,6 @@ def http_handler(app: FastAPI, observer: ErrorObserver) -> LambdaHandler:
     return handle
 
 
-def is_http(event: Mapping[str, Any]) -> bool:
-    """True for a proxy request of API Gateway, false for a direct invoke."""
-    return "requestContext" in event and "httpMethod" in event
+def is_http(event: object) -> bool:
+    """True for a proxy request of API Gateway, false for a direct invoke, which may be any JSON."""
+    return isinstance(event, Mapping) and "requestContext" in event and "httpMethod" in event

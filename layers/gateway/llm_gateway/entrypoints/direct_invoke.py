@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from llm_gateway.entrypoints.http.app import ErrorObserver, internal_error
@@ -14,7 +13,7 @@ from llm_gateway.wire import CallRequest
 
 
 async def answer_invoke(
-    gateway: Gateway, event: Mapping[str, Any], context: Any, *, observer: ErrorObserver, reserve_s: float
+    gateway: Gateway, event: object, context: Any, *, observer: ErrorObserver, reserve_s: float
 ) -> dict[str, Any]:
     """The answer, or the error in its usual shape; a caller looks for the key `error`."""
     request_id: str = context.aws_request_id

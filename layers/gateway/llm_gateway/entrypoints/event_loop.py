@@ -11,9 +11,13 @@ T = TypeVar("T")
 
 
 @cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
 def event_loop() -> asyncio.AbstractEventLoop:
-    """The loop, made current for this thread; Mangum uses the current one."""
-    loop = asyncio.new_event_loop()
+    """The loop, made the current one, which is what Mangum takes."""
+    loop = _loop()
     asyncio.set_event_loop(loop)
     return loop
 

@@ -98,6 +98,8 @@ def parse_front_matter(text: str) -> FrontMatter:
     config = _with_canonical_keys(_section(raw, "config"))
     output = _section(raw, "output")
     schema = _schema(_section(raw, "input"), "input.schema")
+    if schema is not None and schema.get("type", "object") != "object":
+        raise PromptSyntaxError("'input.schema' must describe an object, whose fields are the variables")
     output_schema = _schema(output, "output.schema")
     return FrontMatter(
         description=_typed(raw, "description", str, "text"),

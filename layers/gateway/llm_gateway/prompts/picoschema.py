@@ -54,6 +54,8 @@ def _object(fields: Mapping[str, Any]) -> dict[str, Json]:
             extra = _value(value)
             continue
         name, optional, schema = _field(key, value)
+        if name in properties:
+            raise ValueError(f"has the field '{name}' twice")
         properties[name] = _nullable(schema) if optional else schema
         if not optional:
             required.append(name)

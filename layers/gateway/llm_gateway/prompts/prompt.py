@@ -139,11 +139,11 @@ def _validator(schema: Mapping[str, Json]) -> Validator:
 def _validate(validator: Validator, variables: dict[str, Json]) -> None:
     problems = list(dict.fromkeys(_problems(validator, variables)))
     if problems:
-        listed = "; ".join(problem for _, problem in problems)
+        listed = "; ".join(f"{field} {rule}" for field, rule in problems)
         raise InvalidVariables(
             f"Variables do not fit the prompt's input schema: {listed}.",
             param=problems[0][0],
-            details={"problems": [problem for _, problem in problems]},
+            details={"problems": [{"param": field, "problem": rule} for field, rule in problems]},
         )
 
 
@@ -157,7 +157,7 @@ def _problems(validator: Validator, variables: dict[str, Json]) -> Iterator[tupl
         ) from error
     for problem in errors:
         field = ".".join(["variables", *(str(part) for part in problem.absolute_path)])
-        yield field, f"{field} {_rule(problem)}"
+        yield field, _rule(problem)
 
 
 def _rule(error: ValidationError) -> str:

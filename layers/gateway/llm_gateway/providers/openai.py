@@ -163,15 +163,22 @@ def _completion(answer: object) -> Completion:
     message = cast(Any, choice.message)
     text = getattr(message, "content", None)
     if getattr(message, "refusal", None) or (choice.finish_reason == "content_filter" and not text):
-        raise ContentFiltered(_MESSAGES[ContentFiltered])
+        raise _billed(ContentFiltered, answer)
     if not isinstance(text, str):
-        raise InvalidProviderResponse(_MESSAGES[InvalidProviderResponse])
+        raise _billed(InvalidProviderResponse, answer)
     return Completion(
         text=text,
         finish_reason=_FINISH_REASONS.get(choice.finish_reason, "other"),
         usage=_usage(answer.usage),
         served_model=str(answer.model or ""),
     )
+
+
+def _billed(kind: type[ProviderError], answer: ChatCompletion) -> ProviderError:
+    """An answer that is of no use was generated all the same, and is paid for."""
+    error = kind(_MESSAGES[kind])
+    error.usage = _usage(answer.usage)
+    return error
 
 
 def _usage(usage: CompletionUsage | None) -> TokenUsage:

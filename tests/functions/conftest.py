@@ -1,0 +1,170 @@
+"""The real handlers, loaded from functions/ as Lambda does, on stores that moto stands in for."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+from pytest_socket import disable_socket
+
+from llm_gateway.stores.prompt_table import DynamoPromptIndex
+from tests.contract.tables import client, create_bucket, create_table
+
+ROOT = Path(__file__).parent.parent.parent
+EVENTS = ROOT / "events"
+Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
+
+
+@dataclass
+class LambdaContext:
+    """What Lambda passes beside the event."""
+
+    function_name: str = "function-under-test"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:function-under-test"
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    remaining_ms: int = 60_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
+@dataclass
+class Functions:
+    """Handlers by name, each loaded once, and the stores behind them."""
+
+    s3: Any
+    bucket: str
+    dynamodb: Any
+    prompt_table: str
+    usage_table: str
+    capture: pytest.CaptureFixture[str]
+    loaded: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
+        tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable")]
+        return cls(s3, create_bucket(s3), dynamodb, *tables, capture)
+
+    def run(self, name: str, event: Mapping[str, Any] | str, context: LambdaContext | None = None) -> Any:
+        """Invoke a handler with an event, or with the one in events/<event>.json."""
+        given = read_event(event) if isinstance(event, str) else event
+        return self._handler(name)(given, context or LambdaContext())
+
+    def http(self, name: str, event: Mapping[str, Any] | str) -> tuple[int, Any]:
+        """Status and JSON body of an HTTP answer."""
+        answer = self.run(name, event)
+        assert answer["headers"]["content-type"] == "application/json"
+        assert answer["isBase64Encoded"] is False
+        return answer["statusCode"], json.loads(answer["body"])
+
+    def upload(self, path: str, text: str, sequencer: str = "01") -> str:
+        """Upload a prompt and deliver its event."""
+        version = self.s3.put_object(Bucket=self.bucket, Key=path, Body=text.encode())["VersionId"]
+        event = read_event("index_prompt_created")
+        event["Records"][0]["s3"]["object"] |= {"key": path, "sequencer": sequencer}
+        self.run("index_prompt", event)
+        return str(version)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything printed so far, each line as JSON; a line that is none fails."""
+        return [json.loads(line) for line in self.capture.readouterr().out.splitlines()]
+
+    def clear(self) -> None:
+        """Empty the stores, and tell the warm handlers that something changed."""
+        for table in (self.prompt_table, self.usage_table):
+            for item in self.dynamodb.scan(TableName=table)["Items"]:
+                if item["pk"]["S"] != "generation":
+                    key = {"pk": item["pk"], "sk": item["sk"]}
+                    self.dynamodb.delete_item(TableName=table, Key=key)
+        asyncio.run(DynamoPromptIndex(self.dynamodb, self.prompt_table).bump_generation())
+
+    def attend(self, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Run in the functions' environment."""
+        self.capture = capture
+        for variable, value in self._environment().items():
+            monkeypatch.setenv(variable, value)
+
+    def _handler(self, name: str) -> Handler:
+        if name not in self.loaded:
+            logging.Logger.manager.loggerDict.pop(name, None)  # an earlier one writes elsewhere
+            self.loaded[name] = _load(name)
+        module = self.loaded[name]
+        module.parts.telemetry.logger.registered_handler.stream = sys.stdout  # another one in each test
+        handler: Handler = module.handler
+        return handler
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "LLM_GATEWAY_TEST_MODE": "true",
+            "LLM_GATEWAY_PROMPT_CACHE_TTL_S": "0",
+            "LLM_GATEWAY_PROMPT_BUCKET": self.bucket,
+            "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,
+            "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
+        }
+
+
+def _load(name: str) -> Any:
+    path = ROOT / "functions" / name / "app.py"
+    spec = importlib.util.spec_from_file_location(f"app_of_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_event(name: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+    return event
+
+
+@pytest.fixture(scope="session")
+def moto_clients() -> Iterator[tuple[Any, Any]]:
+    with mock_aws():
+        yield client("s3", None), client("dynamodb", None)
+
+
+@pytest.fixture(scope="session")
+def shared(moto_clients: tuple[Any, Any]) -> list[Functions]:
+    return []
+
+
+@pytest.fixture
+def functions(
+    moto_clients: tuple[Any, Any],
+    shared: list[Functions],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Functions:
+    """Handlers that all tests share, on emptied stores."""
+    disable_socket(allow_unix_socket=True)
+    if not shared:
+        shared.append(Functions.made(*moto_clients, capsys))
+    shared[0].clear()
+    shared[0].attend(capsys, monkeypatch)
+    return shared[0]
+
+
+@pytest.fixture
+def fragile(
+    moto_clients: tuple[Any, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Functions:
+    """Handlers and stores of one test's own, for it to break."""
+    disable_socket(allow_unix_socket=True)
+    made = Functions.made(*moto_clients, capsys)
+    made.attend(capsys, monkeypatch)
+    return made

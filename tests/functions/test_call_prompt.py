@@ -1,0 +1,165 @@
+"""call_prompt: over HTTP and by direct invoke, with the events that AWS sends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llm_gateway.stores.usage_table import record_of
+from tests.functions.conftest import Functions, LambdaContext, read_event
+
+REPLY = "---\ndescription: Replies.\n---\nsystem:\nBe kind.\nuser:\n{{ user.name }}: {{ ticket }}\n"
+
+
+@pytest.fixture(autouse=True)
+def stored_prompt(functions: Functions) -> str:
+    version = functions.upload("support/reply.prompt", REPLY)
+    functions.lines()
+    return version
+
+
+def ledger(functions: Functions) -> list[Any]:
+    items = functions.dynamodb.scan(TableName=functions.usage_table)["Items"]
+    return [record_of(item) for item in items]
+
+
+def test_a_call_over_http_is_answered_counted_and_logged(functions: Functions, stored_prompt: str) -> None:
+    status, body = functions.http("call_prompt", "call_prompt_http")
+    assert status == 200
+    assert body["prompt"] == {"path": "support/reply.prompt", "version": stored_prompt}
+    assert body["test_mode"] is True
+    assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + body["usage"]["output_tokens"]
+    [record] = ledger(functions)
+    assert (record.call_id, record.calling_service, record.test_mode) == (body["call_id"], "shop", True)
+    line, metrics = functions.lines()
+    assert line["message"] == "call answered"
+    assert line["service"] == "call_prompt"
+    assert line["environment"] == "local"
+    assert line["call_id"] == body["call_id"]
+    assert line["request_id"] == read_event("call_prompt_http")["requestContext"]["requestId"]
+    assert metrics["Calls"] == [1.0]
+    assert metrics["InputTokens"] == [body["usage"]["input_tokens"]]
+
+
+def test_a_direct_invoke_gives_the_same_answer_without_an_envelope(functions: Functions) -> None:
+    context = LambdaContext()
+    answer = functions.run("call_prompt", "call_prompt_direct", context)
+    assert answer["prompt"]["path"] == "support/reply.prompt"
+    assert isinstance(answer["cost_usd"], str)
+    json.dumps(answer)
+    [record] = ledger(functions)
+    assert (record.request_id, record.calling_service) == (context.aws_request_id, "billing")
+
+
+def test_a_missing_variable_is_named_in_both_ways_in(functions: Functions) -> None:
+    status, over_http = functions.http("call_prompt", "call_prompt_missing_variable")
+    direct = functions.run("call_prompt", {"prompt": "support/reply", "variables": {"ticket": "x"}})
+    assert status == 400
+    for body in (over_http, direct):
+        assert body["error"]["code"] == "missing_variables"
+        assert body["error"]["details"] == {"missing": ["user.name"]}
+    assert ledger(functions) == []
+
+
+def test_no_line_holds_a_variable_a_prompt_or_an_answer(functions: Functions) -> None:
+    functions.upload("secret.prompt", "PROMPT-CANARY {{ ticket }}", "02")
+    event = {"prompt": "secret", "variables": {"ticket": "VARIABLE-CANARY"}}
+    answer = functions.run("call_prompt", event)
+    functions.run("call_prompt", {**event, "version": "VARIABLE-CANARY"})
+    functions.run("call_prompt", {**event, "variables": {"x": "VARIABLE-CANARY"}})
+    functions.run("call_prompt", {**event, "VARIABLE-CANARY": 1})
+    functions.run("call_prompt", {**event, "parameters": {"temperature": "VARIABLE-CANARY"}})
+    functions.run("call_prompt", http(json.dumps({**event, "variables": ["VARIABLE-CANARY"]})))
+    functions.run("call_prompt", http('{"prompt": "VARIABLE-CANARY'))
+    captured = functions.capture.readouterr()
+    for canary in ("PROMPT-CANARY", "VARIABLE-CANARY", answer["text"]):
+        assert canary not in captured.out + captured.err
+
+
+def http(body: str | None, **changes: Any) -> dict[str, Any]:
+    event = read_event("call_prompt_http")
+    headers = {**event["headers"], **changes.pop("headers", {})}
+    multi = {name: [value] for name, value in headers.items()}
+    return {**event, "body": body, "headers": headers, "multiValueHeaders": multi, **changes}
+
+
+GOOD = json.dumps({"prompt": "support/reply", "variables": {"user": {"name": "A"}, "ticket": "T"}})
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code"),
+    [
+        (http(None), 400, "malformed_json"),
+        (http(""), 400, "malformed_json"),
+        (http("{"), 400, "malformed_json"),
+        (http("[]"), 400, "malformed_json"),
+        (http('{"prompt": "a", "timeout_s": NaN}'), 400, "malformed_json"),
+        (http("[" * 100_000), 400, "malformed_json"),
+        (http("{}"), 400, "invalid_request"),
+        (http(GOOD, headers={"Content-Type": "text/plain"}), 415, "unsupported_media_type"),
+        (http(GOOD, headers={"Content-Type": ""}), 415, "unsupported_media_type"),
+        (http(json.dumps({"prompt": "x" * 1_100_000})), 413, "body_too_large"),
+        (http("!", isBase64Encoded=True), 400, "malformed_json"),
+        (http("a", isBase64Encoded=True), 400, "invalid_request"),
+        (http(GOOD, httpMethod="PUT"), 405, "method_not_allowed"),
+        (http(GOOD, path="/v1/other"), 404, "route_not_found"),
+        (http('{"prompt": "absent"}'), 404, "prompt_not_found"),
+        (http('{"prompt": "../secret.txt"}'), 400, "invalid_prompt_path"),
+        (http('{"prompt": "/etc/passwd"}'), 400, "invalid_prompt_path"),
+        (http('{"prompt": "a\\u0000b"}'), 400, "invalid_prompt_path"),
+        (http('{"prompt": "a\\\\..\\\\b"}'), 400, "invalid_prompt_path"),
+        (http('{"prompt": "_partials/tone.md"}'), 404, "prompt_not_found"),
+        (http('{"prompt": "support/reply", "provider": "nobody"}'), 400, "unknown_provider"),
+        (http('{"prompt": "support/reply", "model": "gpt-none"}'), 400, "unknown_model"),
+    ],
+)
+def test_bad_input_is_a_4xx_with_a_stable_code(
+    functions: Functions, event: dict[str, Any], status: int, code: str
+) -> None:
+    answered, body = functions.http("call_prompt", event)
+    assert (answered, body["error"]["code"]) == (status, code)
+    assert set(body["error"]) == {
+        "message", "type", "code", "param", "request_id", "retryable", "details",
+    }  # fmt: skip
+    assert "Traceback" not in json.dumps(body)
+    assert ledger(functions) == []
+
+
+def test_a_body_may_come_base64_encoded_and_the_media_type_with_a_charset(functions: Functions) -> None:
+    import base64
+
+    encoded = base64.b64encode(GOOD.encode()).decode()
+    event = http(encoded, isBase64Encoded=True, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+    assert functions.http("call_prompt", event)[0] == 200
+
+
+def test_answers_name_the_request(functions: Functions) -> None:
+    answer = functions.run("call_prompt", "call_prompt_http")
+    assert answer["headers"]["x-request-id"] == read_event("call_prompt_http")["requestContext"]["requestId"]
+
+
+def test_the_time_lambda_has_left_bounds_the_call(functions: Functions) -> None:
+    answer = functions.run("call_prompt", "call_prompt_direct", LambdaContext(remaining_ms=1_000))
+    assert answer["error"]["code"] == "provider_timeout"
+    assert answer["error"]["retryable"] is True
+
+
+def test_a_ledger_that_refuses_costs_the_caller_nothing_and_the_record_is_in_the_log(
+    fragile: Functions,
+) -> None:
+    fragile.upload("support/reply.prompt", REPLY)
+    fragile.dynamodb.delete_table(TableName=fragile.usage_table)
+    answer = fragile.run("call_prompt", "call_prompt_direct")
+    assert answer["text"]
+    [lost] = [line for line in fragile.lines() if line.get("message") == "usage not recorded"]
+    assert lost["call_id"] == answer["call_id"]
+    assert lost["cost_usd"].rstrip("0") == answer["cost_usd"]
+    assert lost["input_tokens"] == answer["usage"]["input_tokens"]
+
+
+def test_an_index_that_is_gone_is_a_503_that_invites_a_retry(fragile: Functions) -> None:
+    fragile.dynamodb.delete_table(TableName=fragile.prompt_table)
+    status, body = fragile.http("call_prompt", "call_prompt_http")
+    assert (status, body["error"]["code"], body["error"]["retryable"]) == (503, "store_unavailable", True)

@@ -1,0 +1,121 @@
+"""index_prompt and roll_up_usage, with the events that S3 and DynamoDB send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llm_gateway.errors import StoreUnavailable
+from tests.functions.conftest import Functions, read_event
+
+
+def listed(functions: Functions) -> list[tuple[str, str]]:
+    _, body = functions.http("list_prompts", "list_prompts_all")
+    return [(p["path"], p["state"]) for p in body["prompts"]]
+
+
+def uploaded(functions: Functions, event: str, path: str, text: str = "Hi {{ name }}") -> dict[str, Any]:
+    functions.s3.put_object(Bucket=functions.bucket, Key=path, Body=text.encode())
+    return read_event(event)
+
+
+def test_an_upload_is_indexed_and_a_deletion_takes_it_out(functions: Functions) -> None:
+    event = uploaded(functions, "index_prompt_created", "support/reply.prompt")
+    assert functions.run("index_prompt", event) == {"indexed": 1}
+    assert listed(functions) == [("support/reply.prompt", "ok")]
+    functions.s3.delete_object(Bucket=functions.bucket, Key="support/reply.prompt")
+    assert functions.run("index_prompt", "index_prompt_deleted") == {"deleted": 1}
+    assert listed(functions) == []
+
+
+def test_a_url_encoded_key_is_decoded(functions: Functions) -> None:
+    event = uploaded(functions, "index_prompt_url_encoded_key", "marketing/launch day & after.prompt")
+    functions.run("index_prompt", event)
+    assert listed(functions) == [("marketing/launch day & after.prompt", "ok")]
+
+
+def test_the_same_event_twice_changes_nothing(functions: Functions) -> None:
+    event = uploaded(functions, "index_prompt_created", "support/reply.prompt")
+    functions.run("index_prompt", event)
+    assert functions.run("index_prompt", event) == {"outdated": 1}
+    assert listed(functions) == [("support/reply.prompt", "ok")]
+
+
+def test_several_records_come_in_one_event(functions: Functions) -> None:
+    first = uploaded(functions, "index_prompt_created", "support/reply.prompt")
+    second = uploaded(functions, "index_prompt_url_encoded_key", "marketing/launch day & after.prompt")
+    both = {"Records": first["Records"] + second["Records"]}
+    assert functions.run("index_prompt", both) == {"indexed": 2}
+
+
+def test_s3s_test_event_is_no_prompt(functions: Functions) -> None:
+    assert functions.run("index_prompt", "index_prompt_test_event") == {}
+
+
+@pytest.mark.parametrize("key", ["logo.png", "_partials/tone.md", "notes", "a//b.md"])
+def test_other_files_are_left_alone(functions: Functions, key: str) -> None:
+    event = uploaded(functions, "index_prompt_created", key)
+    event["Records"][0]["s3"]["object"]["key"] = key
+    assert functions.run("index_prompt", event) == {}
+    assert listed(functions) == []
+
+
+def test_a_broken_upload_is_told_in_log_and_metric_without_its_text(functions: Functions) -> None:
+    event = uploaded(functions, "index_prompt_created", "support/reply.prompt", "CANARY {% if %}")
+    assert functions.run("index_prompt", event) == {"broken": 1}
+    lines = functions.lines()
+    [told] = [line for line in lines if line.get("message") == "prompt indexed"]
+    assert told["outcome"] == "broken"
+    assert told["problem"].startswith("line 1:")
+    assert [line["PromptsBroken"] for line in lines if "PromptsBroken" in line] == [[1.0]]
+    assert "CANARY" not in str(lines)
+
+
+def test_a_store_that_fails_makes_lambda_deliver_again(fragile: Functions) -> None:
+    event = uploaded(fragile, "index_prompt_created", "support/reply.prompt")
+    fragile.dynamodb.delete_table(TableName=fragile.prompt_table)
+    with pytest.raises(StoreUnavailable):
+        fragile.run("index_prompt", event)
+
+
+def put_batch(functions: Functions) -> dict[str, Any]:
+    batch = read_event("roll_up_usage_batch")
+    for record in batch["Records"]:
+        functions.dynamodb.put_item(TableName=functions.usage_table, Item=record["dynamodb"]["NewImage"])
+    return batch
+
+
+def test_a_batch_is_counted(functions: Functions) -> None:
+    assert functions.run("roll_up_usage", put_batch(functions)) == {"batchItemFailures": []}
+    [line] = [line for line in functions.lines() if line.get("message") == "usage rolled up"]
+    assert (line["calls"], line["counted"], line["unreadable"]) == (3, 3, 0)
+
+
+def test_an_unreadable_item_is_reported_and_the_others_are_counted(functions: Functions) -> None:
+    batch = put_batch(functions)
+    del batch["Records"][1]["dynamodb"]["NewImage"]["call_id"]
+    number = batch["Records"][1]["dynamodb"]["SequenceNumber"]
+    answer = functions.run("roll_up_usage", batch)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": number}]}
+    [line] = [line for line in functions.lines() if line.get("message") == "usage rolled up"]
+    assert (line["counted"], line["unreadable"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("eventName", "MODIFY"), ("eventName", "REMOVE")])
+def test_only_new_ledger_items_count(functions: Functions, name: str, value: str) -> None:
+    batch = put_batch(functions)
+    for record in batch["Records"]:
+        record[name] = value
+    functions.run("roll_up_usage", batch)
+    [line] = [line for line in functions.lines() if line.get("message") == "usage rolled up"]
+    assert line["calls"] == 0
+
+
+def test_rollups_do_not_count_themselves(functions: Functions) -> None:
+    batch = put_batch(functions)
+    for record in batch["Records"]:
+        record["dynamodb"]["Keys"]["pk"]["S"] = "rollup#day#2026-11"
+    functions.run("roll_up_usage", batch)
+    [line] = [line for line in functions.lines() if line.get("message") == "usage rolled up"]
+    assert line["calls"] == 0

@@ -1,0 +1,78 @@
+"""What a handler loads is what it pays for at every cold start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+NO_MODEL = [
+    "list_prompts",
+    "get_prompt_metadata",
+    "get_usage_stats",
+    "health",
+    "index_prompt",
+    "roll_up_usage",
+]
+
+
+def loaded_by(function: str) -> set[str]:
+    """Top-level packages that `python -X importtime` sees when the handler is imported."""
+    path = f"{ROOT}/layers/gateway:{ROOT}/functions/{function}"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import app"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": path,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "LLM_GATEWAY_TEST_MODE": "true",
+            "LLM_GATEWAY_PROMPT_BUCKET": "bucket",
+            "LLM_GATEWAY_PROMPT_TABLE": "prompts",
+            "LLM_GATEWAY_USAGE_TABLE": "usage",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line)
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("function", NO_MODEL)
+def test_a_function_that_calls_no_model_loads_no_vendors_sdk(function: str) -> None:
+    assert "openai" not in loaded_by(function)
+
+
+@pytest.mark.parametrize("function", ["list_prompts", "get_prompt_metadata", "get_usage_stats", "health"])
+def test_a_function_that_renders_nothing_loads_no_template_engine(function: str) -> None:
+    assert loaded_by(function) & {"jinja2", "yaml", "jsonschema", "tenacity"} == set()
+
+
+@pytest.mark.parametrize("function", ["index_prompt", "roll_up_usage"])
+def test_a_function_behind_events_loads_no_web_framework(function: str) -> None:
+    assert loaded_by(function) & {"fastapi", "starlette", "mangum"} == set()
+
+
+def test_importing_the_gateways_modules_reads_no_environment_and_builds_no_client() -> None:
+    code = (
+        "import os, pkgutil, importlib, llm_gateway\n"
+        "os.environ.clear()\n"
+        "for m in pkgutil.walk_packages(llm_gateway.__path__, 'llm_gateway.'):\n"
+        "    importlib.import_module(m.name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}/layers/gateway",
+            "LLM_GATEWAY_RETRY_LIMIT": "x",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

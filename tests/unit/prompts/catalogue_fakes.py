@@ -1,0 +1,96 @@
+"""A catalogue between in-memory stores and a clock that tests move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from llm_gateway.errors import StoreUnavailable
+from llm_gateway.models import PromptEntry
+from llm_gateway.prompts.catalogue import Catalogue
+from llm_gateway.prompts.indexing import Outcome, PromptIndexer
+from tests.fakes import NOON, InMemoryPromptFiles, InMemoryPromptIndex
+
+
+class Index(InMemoryPromptIndex):
+    """The prompt index, which can be down, or slow to hand over what it found.
+
+    Attributes:
+        down: Every read is refused.
+        held: What `find` waits for after it has looked; None: nothing.
+        found: Set once `find` has looked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.held: asyncio.Event | None = None
+        self.found = asyncio.Event()
+
+    @override
+    async def generation(self) -> int:
+        self._refuse_if_down()
+        return await super().generation()
+
+    @override
+    async def find(self, path: str) -> Sequence[PromptEntry]:
+        self._refuse_if_down()
+        entries = await super().find(path)
+        self.found.set()
+        if self.held is not None:
+            await self.held.wait()
+        return entries
+
+    def _refuse_if_down(self) -> None:
+        if self.down:
+            raise StoreUnavailable("The index does not answer.")
+
+
+class Library:
+    """A catalogue, what feeds it, and the time.
+
+    Attributes:
+        now: Seconds on the catalogue's clock.
+    """
+
+    def __init__(self, ttl_s: float = 1.0, cache_bytes: int = 1_000) -> None:
+        self.now = 0.0
+        self.index = Index()
+        self.files = InMemoryPromptFiles()
+        self.catalogue = Catalogue(
+            self.index, self.files, ttl_s=ttl_s, cache_bytes=cache_bytes, clock=lambda: self.now
+        )
+        self._indexer = PromptIndexer(self.files, self.index, max_bytes=1_000)
+        self._events = 0
+
+    def publish(self, path: str, text: str) -> str:
+        """Upload a file and index it; its version."""
+        version = self.files.upload(path, text.encode())
+        self.process_event(path)
+        return version
+
+    def delete(self, path: str) -> None:
+        self.files.delete(path)
+        self.process_event(path)
+
+    def process_event(self, path: str, sequencer: str | None = None) -> tuple[Outcome, PromptEntry]:
+        """What happens when the bucket reports a change at `path`, by default the newest event yet."""
+        self._events += 1
+        return asyncio.run(self._indexer.index(path, sequencer or f"{self._events:06X}", NOON))
+
+    def read(self, path: str, version: str | None = None) -> str:
+        """What the prompt says as one message, without variables."""
+        return asyncio.run(self.read_async(path, version))
+
+    async def read_async(self, path: str, version: str | None = None) -> str:
+        prompt = await self.catalogue.load(path, version)
+        (message,) = prompt.render({}, 1_000)
+        return message.content
+
+    def reads(self) -> tuple[int, int]:
+        """Reads of the index and of the files since the last time this was asked."""
+        counted = self.index.reads, self.files.reads
+        self.index.reads = self.files.reads = 0
+        return counted
