@@ -22,7 +22,7 @@ export TARGET_PYTHON ?= 3.13
 export TARGET_PLATFORM ?= aarch64-manylinux2014
 
 ##@ See it work
-.PHONY: demo up down
+.PHONY: demo up down push
 demo: .venv/ready .venv-local-aws/ready ## Deploy to a local AWS and tell the whole story as a transcript
 	@$(BIN)/python -m local_aws demo
 
@@ -32,8 +32,11 @@ up: .venv/ready .venv-local-aws/ready ## Start the gateway on a local AWS and ke
 down: .venv/ready ## Stop what `make up` started
 	@$(BIN)/python -m local_aws down
 
+push: .venv/ready ## Upload a prompt to what `make up` started: make push FILE=hello.prompt
+	@$(BIN)/python -m local_aws push "$(FILE)"
+
 ##@ Prove it
-.PHONY: test unit aws-test check format fix lint types imports template docs bench
+.PHONY: test unit check format fix lint types imports template docs
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
 	@$(BIN)/pytest $(ARGS)
 

@@ -67,22 +67,51 @@ def up() -> int:
     except BaseException:
         emulator.stop(running)
         raise
-    remembered = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
-    _REMEMBERED.write_text(json.dumps(remembered))
+    process = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
+    stack_facts = {"outputs": dict(stack.outputs), "api_key": stack.api_key}
+    _REMEMBERED.write_text(json.dumps({"emulator": process, **stack_facts}))
     print(_HELLO.format(url=stack.api_url, key=stack.api_key, endpoint=running.endpoint, **stack.outputs))
     return 0
 
 
 def down() -> int:
     """End what `up` started."""
-    if not _REMEMBERED.exists():
+    stack = _remembered()
+    if stack is None:
         print("Nothing is up.")
         return 0
-    remembered = json.loads(_REMEMBERED.read_text())
-    emulator.stop(Emulator(**{**remembered, "folder": Path(remembered["folder"])}))
+    emulator.stop(stack.emulator)
     _REMEMBERED.unlink()
     print("The local AWS is down.")
     return 0
+
+
+def push(path: str) -> int:
+    """Upload one prompt file to what `up` started and tell what became of it."""
+    stack, file = _remembered(), Path(path)
+    if stack is None:
+        print("Nothing is up: `make up` first.")
+        return 1
+    if not file.is_file():
+        print(f"There is no file {path}: make push FILE=hello.prompt")
+        return 1
+    folder = PROMPTS if file.resolve().is_relative_to(PROMPTS) else file.parent
+    key = file.resolve().relative_to(folder.resolve()).as_posix()
+    url, size = f"/v1/prompts/{key}", file.stat().st_size
+    stack.upload(key, file.read_bytes())
+    wait_until(lambda: stack.request("GET", url).json().get("size_bytes") == size, f"{key} is indexed")
+    metadata = stack.request("GET", url).json()
+    print(f"{key} is {metadata['state']}: {metadata['error'] or 'version ' + metadata['version']}")
+    print(f"It needs: {', '.join(metadata['required_variables']) or 'nothing'}")
+    return 0 if metadata["state"] == "ok" else 1
+
+
+def _remembered() -> Stack | None:
+    if not _REMEMBERED.exists():
+        return None
+    facts = json.loads(_REMEMBERED.read_text())
+    process = {**facts["emulator"], "folder": Path(facts["emulator"]["folder"])}
+    return Stack(emulator=Emulator(**process), outputs=facts["outputs"], api_key=facts["api_key"])
 
 
 _HELLO = """

@@ -75,7 +75,7 @@ def test_a_deleted_prompt_is_gone_after_the_ttl_and_can_come_back() -> None:
 
 def test_an_entry_that_was_read_before_a_change_does_not_outlive_it() -> None:
     async def scenario(library: Library) -> str:
-        library.index.held = asyncio.Event()
+        library.index.held, library.index.found = asyncio.Event(), asyncio.Event()
         slow = asyncio.create_task(library.read_async("a.md"))
         await library.index.found.wait()
         release, library.index.held = library.index.held, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_gateway.models import ModelOptions, PromptEntry
@@ -158,6 +158,8 @@ _SEQUENCERS = st.text("0123456789abcdefABCDEF", min_size=1, max_size=40)
 
 @modest
 @given(_SEQUENCERS, _SEQUENCERS)
+@example("a", "B")
+@example("A", "a0")
 def test_padded_sequencers_compare_like_hex_numbers_with_zeros_on_the_right(one: str, other: str) -> None:
     one_number, other_number = (int(text.ljust(40, "0"), 16) for text in (one, other))
     assert (padded(one) < padded(other)) == (one_number < other_number)

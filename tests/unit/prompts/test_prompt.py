@@ -195,8 +195,10 @@ def test_values_that_do_not_fit_the_schema_are_refused_by_field_and_rule(
 ) -> None:
     with pytest.raises(InvalidVariables) as refusal:
         rendered(with_input(f"{{schema: {schema}}}"), variables)
-    assert refusal.value.details == {"problems": problems}
-    assert refusal.value.param == problems[0].split()[0]
+    found = [problem.partition(" ")[::2] for problem in problems]
+    assert refusal.value.details == {"problems": [{"param": name, "problem": rule} for name, rule in found]}
+    assert refusal.value.param == found[0][0]
+    assert "; ".join(problems) in refusal.value.message
     assert SECRET not in told(refusal.value)
 
 

@@ -56,6 +56,14 @@ _CLOSED_BLOCKS = [
 ]
 
 
+@pytest.mark.parametrize("block", _CLOSED_BLOCKS)
+def test_a_role_line_in_a_block_is_text_and_one_after_it_opens_a_message(block: str) -> None:
+    assert [message.role for message in rendered(f"user:\nx{block}\nassistant:\nlast")] == [
+        "user",
+        "assistant",
+    ]
+
+
 @modest
 @given(
     st.lists(

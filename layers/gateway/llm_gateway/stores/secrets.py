@@ -34,5 +34,7 @@ class SecretKey:
         except GetParameterError as error:
             raise ConfigurationError("The provider's key cannot be read; see the gateway's logs.") from error
         if not isinstance(value, str) or not value.strip():
+            # So that a key put there now works with the next call.
+            self._provider().clear_cache()  # type: ignore[no-untyped-call]
             raise ConfigurationError("The provider's key is empty; put it into its secret.")
         return value.strip()

@@ -1,0 +1,225 @@
+"""The deployed template on the local AWS, its permissions enforced."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from local_aws.emulator import ROOT
+from local_aws.session import wait_until
+from local_aws.stack import Stack
+
+pytestmark = pytest.mark.aws
+
+REPLY = "---\ndescription: Replies.\n---\nsystem:\nBe kind.\nuser:\n{{ user.name }}: {{ ticket }}\n"
+VARIABLES = {"user": {"name": "Ada"}, "ticket": "CANARY-5d1f late parcel"}
+
+
+@pytest.fixture(scope="module")
+def gateway(stack: Stack) -> Stack:
+    """The stack with one prompt, indexed by its event."""
+    upload(stack, "support/reply.prompt", REPLY)
+    return stack
+
+
+def upload(stack: Stack, path: str, text: str | bytes) -> str:
+    """Upload, and wait until the event has reached the index."""
+    body = text if isinstance(text, bytes) else text.encode()
+    version = stack.upload(path, body)
+    wait_until(lambda: newest(stack, path) == len(body), f"{path} is indexed")
+    return version
+
+
+def newest(stack: Stack, path: str) -> int | None:
+    """Size of the newest upload the index knows."""
+    response = stack.request("GET", f"/v1/prompts/{path}")
+    return response.json()["size_bytes"] if response.status_code == 200 else None
+
+
+def call(stack: Stack, **changes: Any) -> Any:
+    request = {"prompt": "support/reply", "variables": VARIABLES, "calling_service": "tests", **changes}
+    return stack.request("POST", "/v1/call", body=request)
+
+
+def usage(stack: Stack, **query: str) -> dict[str, Any]:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    start, end = (moment.isoformat().replace("+00:00", "Z") for moment in (today, today + timedelta(days=2)))
+    text = "".join(f"&{name}={value}" for name, value in query.items())
+    body: dict[str, Any] = stack.request("GET", f"/v1/usage?start={start}&end={end}{text}").json()
+    return body
+
+
+def test_a_prompt_in_the_bucket_is_listed_described_and_called(gateway: Stack) -> None:
+    listed = gateway.request("GET", "/v1/prompts?directory=support").json()
+    assert "support/reply.prompt" in [p["path"] for p in listed["prompts"]]
+    described = gateway.request("GET", "/v1/prompts/support/reply").json()
+    assert described["required_variables"] == ["user.name", "ticket"]
+    answered = call(gateway)
+    assert answered.status_code == 200
+    assert answered.json()["prompt"] == {"path": "support/reply.prompt", "version": described["version"]}
+
+
+@pytest.mark.parametrize("path", ["/v1/prompts", "/v1/prompts/support/reply", "/v1/usage", "/health/ready"])
+def test_without_a_key_nothing_but_health_answers(gateway: Stack, path: str) -> None:
+    assert gateway.request("GET", path, key=False).status_code == 403
+    assert gateway.request("POST", "/v1/call", body={}, key=False).status_code == 403
+    assert gateway.request("GET", "/health", key=False).json()["status"] == "ok"
+
+
+def test_a_wrong_key_does_not_answer(gateway: Stack) -> None:
+    response = gateway.request("GET", "/v1/prompts", key=False, **{"x-api-key": "guessed"})
+    assert response.status_code == 403
+
+
+def test_readiness_reaches_every_store_with_its_own_permissions(gateway: Stack) -> None:
+    response = gateway.request("GET", "/health/ready")
+    assert response.json() == {"status": "ready", "checks": {"prompt_index": "ok", "usage_store": "ok"}}
+
+
+def test_a_direct_invoke_gives_the_same_as_http(gateway: Stack) -> None:
+    over_http = call(gateway).json()
+    direct = gateway.invoke({"prompt": "support/reply", "variables": VARIABLES})
+    same = ("text", "finish_reason", "prompt", "model", "usage", "cost_usd", "test_mode")
+    assert {name: direct[name] for name in same} == {name: over_http[name] for name in same}
+
+
+@pytest.mark.parametrize("payload", [None, [], 7, "x", {}, {"prompt": "absent"}])
+def test_a_bad_invoke_is_answered_and_not_raised(gateway: Stack, payload: object) -> None:
+    assert gateway.invoke(payload)["error"]["type"] in ("invalid_request_error", "not_found_error")
+
+
+def test_an_edit_is_served_within_the_ttl_and_the_old_version_can_be_pinned(gateway: Stack) -> None:
+    first = upload(gateway, "edit/me.md", "One {{ name }}")
+    request = {"prompt": "edit/me", "variables": {"name": "Ada"}}
+    before = gateway.request("POST", "/v1/call", body=request).json()
+    second = gateway.upload("edit/me.md", b"Two, and longer: {{ name }}")
+
+    def served() -> str:
+        return str(gateway.request("POST", "/v1/call", body=request).json()["prompt"]["version"])
+
+    wait_until(lambda: served() == second, "the edit is served")
+    after = gateway.request("POST", "/v1/call", body=request).json()
+    pinned = gateway.request("POST", "/v1/call", body={**request, "version": first}).json()
+    assert after["text"] != before["text"] == pinned["text"]
+    assert pinned["prompt"]["version"] == first
+
+
+def test_a_broken_upload_is_told_and_the_last_good_version_stays(gateway: Stack) -> None:
+    good = upload(gateway, "edit/break.md", "Good {{ name }}")
+    upload(gateway, "edit/break.md", "Bad {% if %}")
+    metadata = gateway.request("GET", "/v1/prompts/edit/break.md").json()
+    assert (metadata["state"], metadata["version"]) == ("broken", good)
+    assert metadata["error"].startswith("line 1:")
+    answer = gateway.request("POST", "/v1/call", body={"prompt": "edit/break", "variables": {"name": "A"}})
+    assert answer.json()["prompt"]["version"] == good
+
+
+def test_a_deleted_prompt_is_gone(gateway: Stack) -> None:
+    upload(gateway, "edit/gone.md", "Here")
+    gateway.s3.delete_object(Bucket=gateway.outputs["PromptBucketName"], Key="edit/gone.md")
+    wait_until(lambda: newest(gateway, "edit/gone.md") is None, "the deletion is indexed")
+    error = gateway.request("POST", "/v1/call", body={"prompt": "edit/gone.md"}).json()["error"]
+    assert error["code"] == "prompt_not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/call", b"{", 400, "malformed_json"),
+        ("POST", "/v1/call", {"prompt": "../secret"}, 400, "invalid_prompt_path"),
+        ("POST", "/v1/call", {"prompt": "support/reply", "timeout_s": 1}, 400, "invalid_parameter"),
+        ("POST", "/v1/call", {"prompt": "support/reply", "variables": {}}, 400, "missing_variables"),
+        ("POST", "/v1/call", {"prompt": "support/reply", "model": "gpt-none"}, 400, "unknown_model"),
+        ("POST", "/v1/call", {"prompt": "support/reply", "version": "v0"}, 404, "prompt_not_found"),
+        ("POST", "/v1/call", {"prompt": "x", "pad": "x" * 1_200_000}, 413, "body_too_large"),
+        ("GET", "/v1/prompts/%2e%2e%2fsecret.txt", None, 400, "invalid_prompt_path"),
+        ("GET", "/v1/prompts/absent.txt", None, 404, "prompt_not_found"),
+        ("GET", "/v1/prompts?limit=0", None, 400, "invalid_parameter"),
+        ("GET", "/v1/usage", None, 400, "invalid_request"),
+    ],
+)
+def test_bad_input_is_a_4xx_with_a_stable_code(
+    gateway: Stack, method: str, path: str, body: object, status: int, code: str
+) -> None:
+    response = gateway.request(method, path, body=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+def test_statistics_equal_the_answers_of_parallel_calls(gateway: Stack) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = [r.json() for r in pool.map(lambda _: call(gateway, calling_service="parallel"), range(24))]
+    failed = gateway.request(
+        "POST", "/v1/call", body={"prompt": "support/reply", "variables": {}, "calling_service": "parallel"}
+    )
+    assert failed.status_code == 400
+    totals: dict[str, Any] = {}
+
+    def counted() -> bool:
+        totals.update(usage(gateway, calling_service="parallel")["totals"])
+        return bool(totals["requests"] >= len(answers))
+
+    wait_until(counted, "every call is counted")
+    assert totals["requests"] == len(answers)
+    for name in ("input_tokens", "output_tokens"):
+        assert totals[name] == sum(answer["usage"][name] for answer in answers)
+    assert Decimal(totals["cost_usd"]) == sum(Decimal(answer["cost_usd"]) for answer in answers)
+    assert totals["errors"] == 0
+
+
+def test_the_log_names_the_call_and_holds_no_content(gateway: Stack) -> None:
+    answer = call(gateway).json()
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in gateway.log_lines() if line.get("call_id") == answer["call_id"]]
+
+    wait_until(lambda: bool(lines()), "the call is logged")
+    [line] = lines()
+    assert line["prompt"] == "support/reply.prompt"
+    assert line["input_tokens"] == answer["usage"]["input_tokens"]
+    everything = json.dumps(list(gateway.log_lines()))
+    assert "CANARY-5d1f" not in everything
+    assert answer["text"] not in everything
+
+
+def test_the_functions_run_on_the_layers_own_libraries(gateway: Stack) -> None:
+    """The emulator's interpreter has a boto3 and a pydantic, too; the pinned ones must win."""
+    code = (
+        "import boto3, pydantic\n"
+        "def handler(event, context):\n"
+        "    return {m.__name__: [m.__version__, m.__file__] for m in (boto3, pydantic)}\n"
+    )
+    pinned = (ROOT / "layers" / "dependencies" / "requirements.txt").read_text()
+    for name, (version, path) in run_on_the_layers(gateway, code).items():
+        assert "layer" in path
+        assert f"{name}=={version} " in pinned
+
+
+def run_on_the_layers(stack: Stack, code: str) -> dict[str, Any]:
+    """Run `code` as a function of its own on the layers of call_prompt."""
+    functions = stack.functions
+    deployed = functions.get_function_configuration(FunctionName=stack.outputs["CallPromptFunctionName"])
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("probe.py", code)
+    functions.create_function(
+        FunctionName="probe",
+        Runtime="python3.13",
+        Role=deployed["Role"],
+        Handler="probe.handler",
+        Code={"ZipFile": archive.getvalue()},
+        Layers=[layer["Arn"] for layer in deployed["Layers"]],
+        Timeout=30,
+    )
+    try:
+        answer = functions.invoke(FunctionName="probe")["Payload"].read()
+    finally:
+        functions.delete_function(FunctionName="probe")
+    result: dict[str, Any] = json.loads(answer)
+    return result

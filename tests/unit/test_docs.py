@@ -1,0 +1,99 @@
+"""The documentation is true: its examples run, and what it lists is what there is."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from llm_gateway import errors
+from llm_gateway.errors import GatewayError
+from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.prompts.prompt import parse_prompt
+from llm_gateway.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCE = re.compile(r"^```(?P<kind>[a-z-]*)\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+def fences(page: str) -> list[tuple[str, str]]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [(match["kind"], match["text"]) for match in _FENCE.finditer(text)]
+
+
+def following(first: str, count: int) -> list[tuple[str, ...]]:
+    """Each block of kind `first` in the page on prompts, and the blocks that come right after it."""
+    blocks = fences("prompt-format.md")
+    return [
+        tuple(text for _, text in blocks[n : n + count])
+        for n, (kind, _) in enumerate(blocks)
+        if kind == first
+    ]
+
+
+@pytest.mark.parametrize("example", following("prompt", 3))
+def test_an_example_prompt_gives_the_messages_that_the_page_says(example: tuple[str, str, str]) -> None:
+    source, variables, messages = example
+    prompt = parse_prompt("example.prompt", "v1", source.encode())
+    rendered = prompt.render(json.loads(variables), 100_000)
+    assert [[message.role, message.content] for message in rendered] == json.loads(messages)
+    assert prompt.front.warnings == ()
+
+
+@pytest.mark.parametrize("example", following("broken-prompt", 2))
+def test_a_bad_example_is_broken_in_the_way_that_the_page_says(example: tuple[str, str]) -> None:
+    source, told = example
+    with pytest.raises(PromptSyntaxError) as caught:
+        parse_prompt("example.prompt", "v1", source.encode())
+    assert str(caught.value) == told.strip()
+
+
+def test_there_are_good_and_bad_examples() -> None:
+    assert len(following("prompt", 3)) >= 8
+    assert len(following("broken-prompt", 2)) >= 4
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "prompts").rglob("*.*")), ids=lambda path: path.name)
+def test_every_sample_prompt_parses_without_a_warning(path: Path) -> None:
+    prompt = parse_prompt(path.name, "v1", path.read_bytes())
+    assert prompt.front.warnings == ()
+    assert prompt.required_variables
+
+
+def test_every_error_code_is_explained() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for _, cls in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(cls, GatewayError) and cls is not errors.ProviderError:
+            assert f"`{cls.code}`" in page, cls.code
+
+
+def test_every_setting_is_described() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for name in Settings.__dataclass_fields__:
+        assert f"{ENV_PREFIX}{name.upper()}" in page, name
+
+
+def test_every_make_target_that_is_mentioned_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        mentioned = set(re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.M))
+        assert mentioned <= targets, page.name
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            path, _, anchor = target.partition("#")
+            if target.startswith("http"):
+                continue
+            linked = (page.parent / path) if path else page
+            assert linked.exists(), f"{page.name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
+                slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+                assert anchor in slugs, f"{page.name}: {target}"
