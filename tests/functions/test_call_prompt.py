@@ -140,10 +140,10 @@ def test_answers_name_the_request(functions: Functions) -> None:
     assert answer["headers"]["x-request-id"] == read_event("call_prompt_http")["requestContext"]["requestId"]
 
 
-def test_the_time_lambda_has_left_bounds_the_call(functions: Functions) -> None:
+def test_without_time_left_nothing_is_begun(functions: Functions) -> None:
     answer = functions.run("call_prompt", "call_prompt_direct", LambdaContext(remaining_ms=1_000))
-    assert answer["error"]["code"] == "provider_timeout"
-    assert answer["error"]["retryable"] is True
+    assert (answer["error"]["code"], answer["error"]["retryable"]) == ("store_unavailable", True)
+    assert ledger(functions) == []
 
 
 def test_a_ledger_that_refuses_costs_the_caller_nothing_and_the_record_is_in_the_log(

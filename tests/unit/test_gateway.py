@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
+    ContentFiltered,
     InvalidParameter,
     MissingVariables,
     PromptNotFound,
@@ -24,6 +27,7 @@ from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.indexing import PromptIndexer
 from llm_gateway.routing import Router
+from llm_gateway.usage import UsageRecord
 from llm_gateway.wire import CallRequest, CallResponse
 from tests.fakes import (
     NOON,
@@ -209,3 +213,30 @@ def test_a_broken_upload_leaves_the_last_good_version_in_service() -> None:
 def test_tokens_the_vendor_does_not_tell_are_unknown_and_so_is_the_cost() -> None:
     answer = house(completion(usage=TokenUsage(100, None))).call()
     assert (answer.usage.output_tokens, answer.usage.total_tokens, answer.cost_usd) == (None, None, None)
+
+
+class SlowLedger(InMemoryUsage):
+    """A ledger that answers far too late."""
+
+    @override
+    async def record(self, record: UsageRecord) -> None:
+        await asyncio.sleep(30)
+
+
+def test_a_slow_ledger_is_not_waited_for() -> None:
+    at = house()
+    at.usage = SlowLedger()
+    began = time.monotonic()
+    assert at.call().text == "Hello."
+    assert time.monotonic() - began < 10
+    assert len(at.observer.lost) == 1
+
+
+def test_tokens_of_an_answer_that_is_of_no_use_are_counted_all_the_same() -> None:
+    error = ContentFiltered("Filtered.")
+    error.usage = TokenUsage(1000, 200, 400, 0)
+    at = house(error)
+    with pytest.raises(ContentFiltered):
+        at.call()
+    [record] = at.usage.records.values()
+    assert (record.status, record.usage.input_tokens, record.cost_usd) == ("failed", 1000, Decimal("0.004"))

@@ -171,3 +171,10 @@ def test_the_deadline_cuts_an_attempt_off() -> None:
         )
     assert caught.value.details["attempts"] == 1
     assert 0.05 <= float(str(caught.value.details["elapsed_s"])) < 1
+
+
+def test_without_time_left_the_provider_is_not_asked() -> None:
+    provider = ScriptedProvider(completion())
+    with pytest.raises(ProviderTimeout) as caught:
+        complete(provider, Clock(), seconds=0)
+    assert (provider.asked, caught.value.attempts) == ([], 0)
