@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from local_aws.emulator import ROOT
-from local_aws.session import wait_until
+from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack
 
 pytestmark = pytest.mark.aws
@@ -29,18 +29,9 @@ def gateway(stack: Stack) -> Stack:
     return stack
 
 
-def upload(stack: Stack, path: str, text: str | bytes) -> str:
-    """Upload, and wait until the event has reached the index."""
-    body = text if isinstance(text, bytes) else text.encode()
-    version = stack.upload(path, body)
-    wait_until(lambda: newest(stack, path) == len(body), f"{path} is indexed")
-    return version
-
-
-def newest(stack: Stack, path: str) -> int | None:
-    """Size of the newest upload the index knows."""
-    response = stack.request("GET", f"/v1/prompts/{path}")
-    return response.json()["size_bytes"] if response.status_code == 200 else None
+def upload(stack: Stack, path: str, text: str) -> str:
+    """Upload, and wait until the event has reached the index; the version that is served then."""
+    return str(upload_and_wait(stack, path, text.encode())["version"])
 
 
 def call(stack: Stack, **changes: Any) -> Any:
@@ -124,7 +115,8 @@ def test_a_broken_upload_is_told_and_the_last_good_version_stays(gateway: Stack)
 def test_a_deleted_prompt_is_gone(gateway: Stack) -> None:
     upload(gateway, "edit/gone.md", "Here")
     gateway.s3.delete_object(Bucket=gateway.outputs["PromptBucketName"], Key="edit/gone.md")
-    wait_until(lambda: newest(gateway, "edit/gone.md") is None, "the deletion is indexed")
+    metadata = "/v1/prompts/edit/gone.md"
+    wait_until(lambda: gateway.request("GET", metadata).status_code == 404, "the deletion is indexed")
     error = gateway.request("POST", "/v1/call", body={"prompt": "edit/gone.md"}).json()["error"]
     assert error["code"] == "prompt_not_found"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local_aws import emulator as local
-from local_aws.session import wait_until
+from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack, deploy, put_openai_key
 from tests import upstream as loopback
 from tests.upstream import Reply, Upstream, chat_completion, failure
@@ -32,9 +32,7 @@ def upstream() -> Iterator[Upstream]:
 def stack(upstream: Upstream) -> Iterator[Stack]:
     with local.running(f"tests-upstream-{os.getpid()}") as running:
         deployed = deploy(running, TestMode="false", OpenAIBaseUrl=upstream.url)
-        deployed.upload("hello.md", b"PROMPT-CANARY {{ name }}")
-        metadata = "/v1/prompts/hello.md"
-        wait_until(lambda: deployed.request("GET", metadata).status_code == 200, "the prompt is indexed")
+        upload_and_wait(deployed, "hello.md", b"PROMPT-CANARY {{ name }}")
         yield deployed
 
 

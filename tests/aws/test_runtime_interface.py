@@ -18,7 +18,7 @@ import pytest
 
 from local_aws.artefacts import architecture
 from local_aws.emulator import BUILD, ROOT
-from local_aws.session import wait_until
+from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack
 
 pytestmark = pytest.mark.aws
@@ -29,9 +29,8 @@ INVOCATIONS = "2015-03-31/functions/function/invocations"
 
 
 def test_the_built_function_answers_its_events_under_the_runtime_interface_emulator(stack: Stack) -> None:
-    stack.upload("support/reply.prompt", (ROOT / "prompts" / "support" / "reply.prompt").read_bytes())
-    listed = "/v1/prompts/support/reply.prompt"
-    wait_until(lambda: stack.request("GET", listed).status_code == 200, "the prompt is indexed")
+    source = ROOT / "prompts" / "support" / "reply.prompt"
+    upload_and_wait(stack, "support/reply.prompt", source.read_bytes())
     with runtime("call_prompt", "CallPromptFunction", stack) as url:
         direct = invoke(url, "call_prompt_direct")
         assert direct["prompt"]["path"] == "support/reply.prompt"

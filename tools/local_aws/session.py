@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from local_aws import emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
@@ -15,7 +17,7 @@ from local_aws.stack import Stack, deploy, put_openai_key
 
 PROMPTS = ROOT / "prompts"
 _REMEMBERED = BUILD / "up.json"
-_INDEXED_WITHIN_S = 30.0
+_PATIENCE_S = 90.0
 
 
 def deploy_with_prompts(running: Emulator, tell: Callable[[str], None]) -> Stack:
@@ -26,17 +28,26 @@ def deploy_with_prompts(running: Emulator, tell: Callable[[str], None]) -> Stack
     if key:
         put_openai_key(stack, key)
     tell("uploading prompts")
-    count = stack.upload_prompts(PROMPTS)
-    wait_until(lambda: listed(stack) == count, "the prompts are indexed")
+    for path in sorted(path for path in PROMPTS.rglob("*") if path.is_file()):
+        # One after the other: each upload at the same time would start an environment of its own.
+        upload_and_wait(stack, path.relative_to(PROMPTS).as_posix(), path.read_bytes())
     return stack
 
 
-def listed(stack: Stack) -> int:
-    """How many prompts the API lists."""
-    return len(stack.request("GET", "/v1/prompts?limit=200").json()["prompts"])
+def upload_and_wait(stack: Stack, path: str, body: bytes) -> Mapping[str, Any]:
+    """Upload a prompt and wait until its event has reached the index; returns its metadata."""
+    metadata: dict[str, Any] = {}
+
+    def indexed() -> bool:
+        metadata.update(stack.request("GET", f"/v1/prompts/{path}").json())
+        return metadata.get("etag") == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+    stack.upload(path, body)
+    wait_until(indexed, f"{path} is indexed")
+    return metadata
 
 
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = _INDEXED_WITHIN_S) -> float:
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = _PATIENCE_S) -> float:
     """Wait for something to come true; returns the seconds it took.
 
     Raises:
@@ -97,10 +108,7 @@ def push(path: str) -> int:
         return 1
     folder = PROMPTS if file.resolve().is_relative_to(PROMPTS) else file.parent
     key = file.resolve().relative_to(folder.resolve()).as_posix()
-    url, size = f"/v1/prompts/{key}", file.stat().st_size
-    stack.upload(key, file.read_bytes())
-    wait_until(lambda: stack.request("GET", url).json().get("size_bytes") == size, f"{key} is indexed")
-    metadata = stack.request("GET", url).json()
+    metadata = upload_and_wait(stack, key, file.read_bytes())
     print(f"{key} is {metadata['state']}: {metadata['error'] or 'version ' + metadata['version']}")
     print(f"It needs: {', '.join(metadata['required_variables']) or 'nothing'}")
     return 0 if metadata["state"] == "ok" else 1

@@ -81,13 +81,6 @@ class Stack:
         """A client of the emulator's CloudWatch Logs."""
         return boto3.client("logs", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]
 
-    def upload_prompts(self, folder: Path) -> int:
-        """Upload every file below `folder`; returns how many."""
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        for path in files:
-            self.upload(path.relative_to(folder).as_posix(), path.read_bytes())
-        return len(files)
-
     def upload(self, key: str, body: bytes) -> str:
         """Upload one prompt file; returns its version."""
         answer = self.s3.put_object(Bucket=self.outputs["PromptBucketName"], Key=key, Body=body)
