@@ -37,14 +37,18 @@ class DynamoPromptIndex:
         return int(answer.get("Item", {}).get("value", {"N": "0"})["N"])
 
     async def find(self, path: str) -> Sequence[PromptEntry]:
-        """See PromptIndex.find; one read either way."""
+        """See PromptIndex.find; one read either way.
+
+        Consistent, unlike the others: an entry is read because the generation moved, and what is
+        read now is kept until it moves again.
+        """
         if has_extension(path):
-            answer = await ask(
-                self._client.get_item, TableName=self._table, Key={"pk": {"S": "prompt"}, "sk": {"S": path}}
-            )
+            key = {"pk": {"S": "prompt"}, "sk": {"S": path}}
+            answer = await ask(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True)
             items = [answer["Item"]] if "Item" in answer else []
         else:
-            items, _ = await self._query("begins_with(sk, :path)", {":path": {"S": f"{path}."}})
+            stem = {":path": {"S": f"{path}."}}
+            items, _ = await self._query("begins_with(sk, :path)", stem, ConsistentRead=True)
         entries = [_entry(item) for item in items]
         names = {path, *(path + extension for extension in EXTENSIONS)}
         return [entry for entry in entries if entry.path in names and entry.state != "deleted"]
@@ -57,7 +61,7 @@ class DynamoPromptIndex:
         found: list[PromptEntry] = []
         more = True
         while more and len(found) <= limit:
-            items, more = await self._query(condition, values, limit=limit - len(found) + 1, after=after)
+            items, more = await self._query(condition, values, after, Limit=limit - len(found) + 1)
             entries = [_entry(item) for item in items]
             found += [entry for entry in entries if entry.state != "deleted"]
             after = entries[-1].path if entries else after
@@ -91,16 +95,15 @@ class DynamoPromptIndex:
         )
 
     async def _query(
-        self, condition: str, values: Mapping[str, Any], limit: int | None = None, after: str | None = None
+        self, condition: str, values: Mapping[str, Any], after: str | None = None, **more: Any
     ) -> tuple[list[dict[str, Any]], bool]:
         """Items, and whether there may be more of them."""
         arguments: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk" + (f" AND {condition}" if condition else ""),
             "ExpressionAttributeValues": {":pk": {"S": "prompt"}, **values},
+            **more,
         }
-        if limit is not None:
-            arguments["Limit"] = limit
         if after is not None:
             arguments["ExclusiveStartKey"] = {"pk": {"S": "prompt"}, "sk": {"S": after}}
         answer = await ask(self._client.query, **arguments)
