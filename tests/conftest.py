@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from local_aws import emulator as local
-from local_aws.emulator import Emulator
-from local_aws.stack import Stack, deploy
+if TYPE_CHECKING:
+    from local_aws.emulator import Emulator
+    from local_aws.stack import Stack
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     """One AWS emulator for the whole run, permissions enforced."""
+    from local_aws import emulator as local  # unit tests need not wait for it
+
     with local.running(f"tests-{os.getpid()}") as running:
         yield running
 
@@ -31,4 +34,6 @@ def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def stack(emulator: Emulator) -> Stack:
     """The deployed gateway, in test mode, without prompts."""
+    from local_aws.stack import deploy
+
     return deploy(emulator)

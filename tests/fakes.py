@@ -151,6 +151,9 @@ class RecordingObserver:
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         self.refusals.append(error)
 
+    def served(self, method: str, path: str, status: int, duration_ms: float, request_id: str) -> None:
+        self.notes.append(("served", {"method": method, "path": path, "status": status}))
+
     def crashed(self, error: BaseException, request_id: str | None) -> None:
         self.crashes.append(error)
 

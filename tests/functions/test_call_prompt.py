@@ -33,7 +33,7 @@ def test_a_call_over_http_is_answered_counted_and_logged(functions: Functions, s
     assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + body["usage"]["output_tokens"]
     [record] = ledger(functions)
     assert (record.call_id, record.calling_service, record.test_mode) == (body["call_id"], "shop", True)
-    line, metrics = functions.lines()
+    line, metrics, served = functions.lines()
     assert line["message"] == "call answered"
     assert line["service"] == "call_prompt"
     assert line["environment"] == "local"
@@ -41,6 +41,7 @@ def test_a_call_over_http_is_answered_counted_and_logged(functions: Functions, s
     assert line["request_id"] == read_event("call_prompt_http")["requestContext"]["requestId"]
     assert metrics["Calls"] == [1.0]
     assert metrics["InputTokens"] == [body["usage"]["input_tokens"]]
+    assert (served["Requests"], served["service"]) == ([1.0], "call_prompt")
 
 
 def test_a_direct_invoke_gives_the_same_answer_without_an_envelope(functions: Functions) -> None:

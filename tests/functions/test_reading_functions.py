@@ -198,3 +198,20 @@ def test_readiness_names_the_dependency_that_fails(fragile: Functions) -> None:
     status, body = fragile.http("health", "health_ready")
     assert status == 503
     assert body == {"status": "not_ready", "checks": {"prompt_index": "ok", "usage_store": "failed"}}
+
+
+@pytest.mark.parametrize(
+    ("function", "event"),
+    [
+        ("list_prompts", "list_prompts_all"),
+        ("get_prompt_metadata", "get_prompt_metadata_found"),
+        ("get_usage_stats", "get_usage_stats_by_model"),
+        ("health", "health_live"),
+    ],
+)
+def test_every_request_is_measured(prompts: Functions, function: str, event: str) -> None:
+    prompts.http(function, event)
+    [line] = prompts.lines()
+    assert line["Requests"] == [1.0]
+    assert line["RequestLatency"][0] > 0
+    assert (line["service"], line["environment"]) == (function, "local")

@@ -133,7 +133,7 @@ def test_a_body_that_is_not_one_json_object_is_malformed(body: bytes) -> None:
         decode_json(body)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(st.one_of(st.none(), st.booleans(), st.floats(), st.text()), st.lists, max_leaves=6))
 def test_an_error_never_repeats_a_value(value: Any) -> None:
     canary = "c4n4ry-7f3a"

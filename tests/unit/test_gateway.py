@@ -82,7 +82,7 @@ class House:
             ),
             ledger=self.usage,
             observer=self.observer,
-            limits=GatewayLimits(timeout_s=60, max_rendered_chars=10_000),
+            limits=GatewayLimits(timeout_s=60, max_rendered_chars=10_000, ledger_timeout_s=0.05),
             now=lambda: NOON,
             new_id=lambda: next(ids),
             test_mode=False,

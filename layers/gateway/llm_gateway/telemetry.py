@@ -55,6 +55,12 @@ class Telemetry:
         self.logger.error("usage not recorded", extra={**_loggable(record), **_cause(error)})
         self.count({"UsageNotRecorded": 1})
 
+    def served(self, method: str, path: str, status: int, duration_ms: float, request_id: str) -> None:
+        """Every HTTP request, whatever its end."""
+        line = {"method": method, "path": path, "status": status, "request_id": request_id}
+        self.logger.debug("request served", extra={**line, "duration_ms": round(duration_ms, 1)})
+        self.count({"Requests": 1}, milliseconds={"RequestLatency": duration_ms})
+
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         """A request that ended with an error answer."""
         line = {"request_id": request_id, "status": error.status, "error_code": error.code, **_cause(error)}

@@ -9,13 +9,13 @@ from fastapi import FastAPI
 from mangum import Mangum
 
 from llm_gateway.entrypoints.event_loop import event_loop
-from llm_gateway.entrypoints.http.app import ErrorObserver, error_event
+from llm_gateway.entrypoints.http.app import RequestObserver, error_event
 from llm_gateway.errors import InvalidRequest
 
 LambdaHandler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 
 
-def http_handler(app: FastAPI, observer: ErrorObserver) -> LambdaHandler:
+def http_handler(app: FastAPI, observer: RequestObserver) -> LambdaHandler:
     """A handler that serves `app` and never raises: its own failures are answers, too."""
     event_loop()
     adapter = Mangum(app, lifespan="off")

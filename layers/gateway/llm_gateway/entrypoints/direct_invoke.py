@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_gateway.entrypoints.http.app import ErrorObserver, internal_error
+from llm_gateway.entrypoints.http.app import RequestObserver, internal_error
 from llm_gateway.entrypoints.http.calls import lambda_time_left
 from llm_gateway.errors import GatewayError
 from llm_gateway.gateway import Gateway
@@ -13,7 +13,7 @@ from llm_gateway.wire import CallRequest
 
 
 async def answer_invoke(
-    gateway: Gateway, event: object, context: Any, *, observer: ErrorObserver, reserve_s: float
+    gateway: Gateway, event: object, context: Any, *, observer: RequestObserver, reserve_s: float
 ) -> dict[str, Any]:
     """The answer, or the error in its usual shape; a caller looks for the key `error`."""
     request_id: str = context.aws_request_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -26,8 +27,12 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ErrorObserver(Protocol):
-    """Told of every request that did not end well."""
+class RequestObserver(Protocol):
+    """Told of every request, and of those that did not end well."""
+
+    def served(self, method: str, path: str, status: int, duration_ms: float, request_id: str) -> None:
+        """The request was answered, with whatever status."""
+        ...
 
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         """The request was answered with `error`."""
@@ -38,7 +43,7 @@ class ErrorObserver(Protocol):
         ...
 
 
-def create_app(*routers: APIRouter, observer: ErrorObserver) -> FastAPI:
+def create_app(*routers: APIRouter, observer: RequestObserver) -> FastAPI:
     """An application that serves `routers`."""
     app = FastAPI(
         title="LLM Gateway",
@@ -76,7 +81,7 @@ def create_app(*routers: APIRouter, observer: ErrorObserver) -> FastAPI:
 class RequestBoundary:
     """Names each request, and turns a defect into a plain 500 that tells nothing."""
 
-    def __init__(self, app: ASGIApp, observer: ErrorObserver) -> None:
+    def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
         self._app = app
         self._observer = observer
 
@@ -87,12 +92,12 @@ class RequestBoundary:
             return
         request_id = _new_request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        began, status = time.perf_counter(), 0
 
         async def send_named(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 headers = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
                 message = {**message, "headers": headers}
             await send(message)
@@ -101,8 +106,10 @@ class RequestBoundary:
             await self._app(scope, receive, send_named)
         except Exception as error:
             self._observer.crashed(error, request_id)
-            if not started:
+            if status == 0:
                 await JSONResponse(internal_error(request_id), 500)(scope, receive, send_named)
+        duration_ms = 1000 * (time.perf_counter() - began)
+        self._observer.served(scope["method"], _route(scope), status, duration_ms, request_id)
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:
@@ -123,6 +130,12 @@ def error_event(error: GatewayError, request_id: str | None) -> dict[str, Any]:
         "body": json.dumps(error.to_wire(request_id)),
         "isBase64Encoded": False,
     }
+
+
+def _route(scope: Scope) -> str:
+    """The path as the route is written, not as the caller filled it in."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "unknown"))
 
 
 def _new_request_id(scope: Scope) -> str:
