@@ -77,6 +77,7 @@ build: .venv-sam/ready ## Build functions and layers for AWS
 
 deploy: build ## Deploy to AWS: make deploy ENV=dev
 	@$(SAM) deploy --config-env $(ENV)
+	@$(SAM) remote invoke ReconcileFunction --config-env $(ENV)
 
 ##@ Look after it
 .PHONY: help install openapi lock clean

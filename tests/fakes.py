@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,6 +49,16 @@ class InMemoryPromptIndex:
         self.entries[entry.path] = (sequencer, entry)
         return True
 
+    async def repair(self, entry: PromptEntry, seen: str | None) -> bool:
+        known = self.entries.get(entry.path)
+        if (None if known is None else known[0]) != seen:
+            return False
+        self.entries[entry.path] = (seen or "0", entry)
+        return True
+
+    async def everything(self) -> Mapping[str, tuple[PromptEntry, str]]:
+        return {path: (entry, sequencer) for path, (sequencer, entry) in self.entries.items()}
+
     async def bump_generation(self) -> None:
         self.value += 1
 
@@ -59,33 +68,55 @@ class InMemoryPromptIndex:
 
 
 class InMemoryPromptFiles:
-    """A bucket without S3: bodies by version, and what is newest."""
+    """A versioned bucket without S3; a deletion is a version without bytes."""
 
     def __init__(self) -> None:
-        self.versions: dict[tuple[str, str], bytes] = {}
-        self.current: dict[str, Upload] = {}
+        self.history: dict[str, list[tuple[str, bytes | None]]] = {}
+        self.made = 0
         self.reads = 0
 
     def upload(self, path: str, data: bytes) -> str:
-        version = f"v{len(self.versions) + 1}"
-        self.versions[path, version] = data
-        self.current[path] = Upload(version, f"etag-{version}", len(data), NOON, data)
-        return version
+        return self._add(path, data)
 
     def delete(self, path: str) -> None:
-        self.current.pop(path, None)
+        self._add(path, None)
+
+    def delete_version(self, path: str, version: str) -> None:
+        self.history[path] = [found for found in self.history[path] if found[0] != version]
 
     async def read(self, path: str, version: str) -> bytes:
         self.reads += 1
-        if (path, version) not in self.versions:
-            raise PromptNotFound("There is no such version.", param="version")
-        return self.versions[path, version]
+        for found, data in self.history.get(path, []):
+            if found == version and data is not None:
+                return data
+        raise PromptNotFound("There is no such version.", param="version")
 
     async def newest(self, path: str, max_bytes: int) -> Upload | None:
-        upload = self.current.get(path)
-        if upload is None or upload.size_bytes <= max_bytes:
-            return upload
-        return replace(upload, data=None)
+        history = self.history.get(path)
+        return _upload(*history[-1], max_bytes) if history else None
+
+    async def earlier(self, path: str, version: str, max_bytes: int) -> AsyncGenerator[Upload, None]:
+        newest_first = [*reversed(self.history[path])]
+        names = [found for found, _ in newest_first]
+        for found, data in newest_first[names.index(version) + 1 :]:
+            upload = _upload(found, data, max_bytes)
+            if upload is None:
+                return
+            yield upload
+
+    async def current(self) -> Mapping[str, str]:
+        return {path: h[-1][0] for path, h in self.history.items() if h and h[-1][1] is not None}
+
+    def _add(self, path: str, data: bytes | None) -> str:
+        self.made += 1
+        self.history.setdefault(path, []).append((f"v{self.made}", data))
+        return f"v{self.made}"
+
+
+def _upload(version: str, data: bytes | None, max_bytes: int) -> Upload | None:
+    if data is None:
+        return None
+    return Upload(version, f"etag-{version}", len(data), NOON, data if len(data) <= max_bytes else None)
 
 
 class InMemoryUsage:

@@ -15,6 +15,7 @@ import pytest
 from local_aws.emulator import ROOT
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack
+from tests.contract.tables import client
 
 pytestmark = pytest.mark.aws
 
@@ -215,3 +216,67 @@ def run_on_the_layers(stack: Stack, code: str) -> dict[str, Any]:
         functions.delete_function(FunctionName="probe")
     result: dict[str, Any] = json.loads(answer)
     return result
+
+
+def entry(stack: Stack, path: str) -> Any:
+    return stack.request("GET", f"/v1/prompts/{path}").json()
+
+
+def test_deleting_a_version_for_good_revives_the_one_before(gateway: Stack) -> None:
+    first = upload(gateway, "edit/revive.md", "First")
+    second = upload(gateway, "edit/revive.md", "Second, and longer")
+    bucket = gateway.outputs["PromptBucketName"]
+    gateway.s3.delete_object(Bucket=bucket, Key="edit/revive.md", VersionId=second)
+    wait_until(lambda: entry(gateway, "edit/revive.md")["version"] == first, "the first is back")
+
+
+def test_undoing_a_deletion_brings_the_prompt_back(gateway: Stack) -> None:
+    version = upload(gateway, "edit/undo.md", "Here again")
+    bucket, path = gateway.outputs["PromptBucketName"], "/v1/prompts/edit/undo.md"
+    marker = gateway.s3.delete_object(Bucket=bucket, Key="edit/undo.md")["VersionId"]
+    wait_until(lambda: gateway.request("GET", path).status_code == 404, "the deletion is indexed")
+    gateway.s3.delete_object(Bucket=bucket, Key="edit/undo.md", VersionId=marker)
+    wait_until(lambda: gateway.request("GET", path).status_code == 200, "the deletion is undone")
+    assert entry(gateway, "edit/undo.md")["version"] == version
+
+
+def test_two_broken_uploads_leave_the_good_one_before_them_and_a_repair_heals(gateway: Stack) -> None:
+    good = upload(gateway, "edit/heal.md", "Good {{ name }}")
+    for text in ("{% if %}", "{% for %} and longer"):
+        upload(gateway, "edit/heal.md", text)
+    assert (entry(gateway, "edit/heal.md")["state"], entry(gateway, "edit/heal.md")["version"]) == (
+        "broken",
+        good,
+    )
+    healed = upload(gateway, "edit/heal.md", "Healed, dear {{ name }}")
+    assert entry(gateway, "edit/heal.md")["state"] == "ok"
+    assert healed != good
+
+
+def test_an_old_event_delivered_again_changes_nothing(gateway: Stack) -> None:
+    version = upload(gateway, "edit/again.md", "Newest")
+    event = json.loads((ROOT / "events" / "index_prompt_created.json").read_text())
+    event["Records"][0]["s3"]["object"] |= {"key": "edit/again.md", "sequencer": "00"}
+    answer = gateway.functions.invoke(
+        FunctionName=function_named(gateway, "IndexPrompt"), Payload=json.dumps(event)
+    )
+    assert json.loads(answer["Payload"].read()) == {"outdated": 1}
+    assert entry(gateway, "edit/again.md")["version"] == version
+
+
+def test_a_lost_event_costs_no_correctness(gateway: Stack) -> None:
+    """The entry is taken out behind the functions' back, as if its event had never come."""
+    version = upload(gateway, "edit/lost.md", "Still in the bucket")
+    dynamodb = client("dynamodb", gateway.emulator)
+    [table] = [name for name in dynamodb.list_tables()["TableNames"] if "llm-gateway-PromptTable" in name]
+    dynamodb.delete_item(TableName=table, Key={"pk": {"S": "prompt"}, "sk": {"S": "edit/lost.md"}})
+    assert gateway.request("GET", "/v1/prompts/edit/lost.md").status_code == 404
+    answer = gateway.functions.invoke(FunctionName=gateway.outputs["ReconcileFunctionName"], Payload="{}")
+    assert json.loads(answer["Payload"].read())["repaired"] >= 1
+    assert entry(gateway, "edit/lost.md")["version"] == version
+
+
+def function_named(stack: Stack, part: str) -> str:
+    names = [f["FunctionName"] for f in stack.functions.list_functions()["Functions"]]
+    [name] = [name for name in names if part in name]
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,39 @@ def files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             yield s3_files(None)
     else:
         yield s3_files(request.getfixturevalue("emulator"))
+
+
+def history(files: Files, path: str, version: str, max_bytes: int = 1000) -> list[bytes | None]:
+    async def collected() -> list[bytes | None]:
+        return [upload.data async for upload in files.uploads.earlier(path, version, max_bytes)]
+
+    return asyncio.run(collected())
+
+
+def test_what_was_there_before_comes_newest_first_and_only_of_that_path(files: Files) -> None:
+    for text in (b"one", b"two", b"three"):
+        version = files.upload(PATH, text)
+    files.upload(PATH + ".md", b"other")
+    assert history(files, PATH, version) == [b"two", b"one"]
+    assert history(files, PATH, version, max_bytes=3) == [b"two", b"one"]
+    assert history(files, PATH, version, max_bytes=2) == [None, None]
+
+
+def test_nothing_from_before_a_deletion_counts_as_earlier(files: Files) -> None:
+    files.upload(PATH, b"one")
+    time.sleep(1.1)  # S3 dates to the second
+    files.delete(PATH)
+    time.sleep(1.1)
+    files.upload(PATH, b"two")
+    assert history(files, PATH, files.upload(PATH, b"three")) == [b"two"]
+
+
+def test_current_names_the_newest_version_of_what_exists(files: Files) -> None:
+    files.upload("a.md", b"one")
+    a, b = files.upload("a.md", b"two"), files.upload("b.md", b"one")
+    files.upload("gone.md", b"one")
+    files.delete("gone.md")
+    assert asyncio.run(files.uploads.current()) == {"a.md": a, "b.md": b}
 
 
 def test_each_version_keeps_its_own_bytes(files: Files) -> None:

@@ -37,7 +37,9 @@ def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def entry(path: str, version: str = "v1") -> PromptEntry:
-    return PromptEntry(path=path, version=version, etag="e", size_bytes=12, last_modified=NOON)
+    return PromptEntry(
+        path=path, version=version, uploaded_version=version, etag="e", size_bytes=12, last_modified=NOON
+    )
 
 
 def put(index: WritablePromptIndex, *paths: str) -> None:
@@ -49,6 +51,7 @@ def test_an_entry_comes_back_as_it_was_written(index: WritablePromptIndex) -> No
     full = PromptEntry(
         path="support/grüße & more.prompt",
         version="096fKKXTRTtl3on89fVO.nfljtsv6qko",
+        uploaded_version="newer",
         etag="b21b84d653bb07b05b1e6b33684dc11b",
         size_bytes=189,
         last_modified=NOON,
@@ -129,3 +132,37 @@ def test_the_generation_grows_with_every_bump(index: WritablePromptIndex) -> Non
         generations.append(asyncio.run(index.generation()))
         asyncio.run(index.bump_generation())
     assert generations == sorted(set(generations))
+
+
+def test_a_repair_leaves_the_sequencer_so_that_late_events_still_count(index: WritablePromptIndex) -> None:
+    put(index, "p.md")
+    assert asyncio.run(index.repair(entry("p.md", "repaired"), EARLIER))
+    assert [e.version for e in asyncio.run(index.find("p.md"))] == ["repaired"]
+    assert not asyncio.run(index.put(entry("p.md", "again"), EARLIER))
+    assert asyncio.run(index.put(entry("p.md", "late"), LATER))
+
+
+def test_a_repair_gives_way_to_an_event_that_came_meanwhile(index: WritablePromptIndex) -> None:
+    put(index, "p.md")
+    asyncio.run(index.put(entry("p.md", "event"), LATER))
+    assert not asyncio.run(index.repair(entry("p.md", "repaired"), EARLIER))
+    assert not asyncio.run(index.repair(entry("p.md", "repaired"), None))
+    assert [e.version for e in asyncio.run(index.find("p.md"))] == ["event"]
+
+
+def test_a_repair_of_a_missing_entry_gives_way_to_any_event(index: WritablePromptIndex) -> None:
+    assert asyncio.run(index.repair(entry("p.md", "repaired"), None))
+    assert asyncio.run(index.put(entry("p.md", "event"), padded("0")))
+
+
+def test_everything_is_every_entry_with_its_sequencer_the_deleted_ones_too(
+    index: WritablePromptIndex,
+) -> None:
+    put(index, "a.md", "b/c.md")
+    gone = replace(entry("gone.md"), state="deleted", version=None)
+    asyncio.run(index.put(gone, LATER))
+    everything = asyncio.run(index.everything())
+    assert everything["gone.md"] == (gone, LATER)
+    assert {path: sequencer for path, (_, sequencer) in everything.items()} == {
+        "a.md": EARLIER, "b/c.md": EARLIER, "gone.md": LATER,
+    }  # fmt: skip

@@ -87,6 +87,9 @@ class Functions:
                 if item["pk"]["S"] != "generation":
                     key = {"pk": item["pk"], "sk": item["sk"]}
                     self.dynamodb.delete_item(TableName=table, Key=key)
+        listed = self.s3.list_object_versions(Bucket=self.bucket)
+        for found in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
+            self.s3.delete_object(Bucket=self.bucket, Key=found["Key"], VersionId=found["VersionId"])
         asyncio.run(DynamoPromptIndex(self.dynamodb, self.prompt_table).bump_generation())
 
     def attend(self, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,19 @@ def test_a_store_that_fails_makes_lambda_deliver_again(fragile: Functions) -> No
         fragile.run("index_prompt", event)
 
 
+def test_what_lost_events_left_behind_is_repaired_and_measured(functions: Functions) -> None:
+    functions.upload("kept.md", "Kept")
+    functions.upload("gone.md", "Gone")
+    for path, text in (("new.md", b"New"), ("kept.md", b"Edited, and longer"), ("logo.png", b"")):
+        functions.s3.put_object(Bucket=functions.bucket, Key=path, Body=text)
+    functions.s3.delete_object(Bucket=functions.bucket, Key="gone.md")
+    functions.lines()
+    assert functions.run("reconcile", "reconcile_schedule") == {"repaired": 3}
+    assert [line["IndexDrift"] for line in functions.lines() if "IndexDrift" in line] == [[3.0]]
+    assert listed(functions) == [("kept.md", "ok"), ("new.md", "ok")]
+    assert functions.run("reconcile", "reconcile_schedule") == {"repaired": 0}
+
+
 def put_batch(functions: Functions) -> dict[str, Any]:
     batch = read_event("roll_up_usage_batch")
     for record in batch["Records"]:

@@ -16,6 +16,7 @@ NO_MODEL = [
     "get_usage_stats",
     "health",
     "index_prompt",
+    "reconcile",
     "roll_up_usage",
 ]
 

@@ -66,8 +66,8 @@ class House:
     def upload(self, path: str, data: bytes = PROMPT) -> str:
         self.uploads += 1
         version = self.files.upload(path, data)
-        indexer = PromptIndexer(self.files, self.index, 1_000_000)
-        asyncio.run(indexer.index(path, f"{self.uploads:04}", NOON))
+        indexer = PromptIndexer(self.files, self.index, 1_000_000, lambda: NOON)
+        asyncio.run(indexer.index(path, f"{self.uploads:04}"))
         return version
 
     def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:

@@ -94,7 +94,7 @@ class Parts:
         from llm_gateway.stores.prompt_bucket import S3PromptUploads
 
         uploads = S3PromptUploads(self._s3, self.settings.required("prompt_bucket"))
-        return PromptIndexer(uploads, self.prompt_index, self.settings.max_prompt_bytes)
+        return PromptIndexer(uploads, self.prompt_index, self.settings.max_prompt_bytes, _now)
 
     @cached_property
     def rollups(self) -> DynamoRollups:

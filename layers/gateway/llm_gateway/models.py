@@ -105,7 +105,8 @@ class PromptEntry:
 
     Attributes:
         path: Relative path, the prompt's id (`support/reply.prompt`).
-        version: Version that is served; None if no version ever parsed.
+        version: Version that is served; None if no version parses.
+        uploaded_version: The newest upload, which is another one if that is broken.
         etag: Entity tag of the newest upload.
         size_bytes: Size of the newest upload.
         last_modified: When the newest upload was made, aware UTC.
@@ -121,6 +122,7 @@ class PromptEntry:
 
     path: str
     version: str | None
+    uploaded_version: str | None
     etag: str
     size_bytes: int
     last_modified: datetime

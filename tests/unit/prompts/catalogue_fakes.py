@@ -62,7 +62,7 @@ class Library:
         self.catalogue = Catalogue(
             self.index, self.files, ttl_s=ttl_s, cache_bytes=cache_bytes, clock=lambda: self.now
         )
-        self._indexer = PromptIndexer(self.files, self.index, max_bytes=1_000)
+        self._indexer = PromptIndexer(self.files, self.index, max_bytes=1_000, now=lambda: NOON)
         self._events = 0
 
     def publish(self, path: str, text: str) -> str:
@@ -78,7 +78,7 @@ class Library:
     def process_event(self, path: str, sequencer: str | None = None) -> tuple[Outcome, PromptEntry]:
         """What happens when the bucket reports a change at `path`, by default the newest event yet."""
         self._events += 1
-        return asyncio.run(self._indexer.index(path, sequencer or f"{self._events:06X}", NOON))
+        return asyncio.run(self._indexer.index(path, sequencer or f"{self._events:06X}"))
 
     def read(self, path: str, version: str | None = None) -> str:
         """What the prompt says as one message, without variables."""

@@ -40,6 +40,7 @@ def test_an_upload_is_indexed_with_all_that_callers_ask_about() -> None:
     assert entry == PromptEntry(
         path="a.md",
         version=version,
+        uploaded_version=version,
         etag=f"etag-{version}",
         size_bytes=len(GOOD),
         last_modified=NOON,
@@ -88,7 +89,12 @@ def test_a_broken_upload_is_described_while_the_last_good_version_stays() -> Non
         entry = entry_of(library)
         assert entry is not None
         assert entry == replace(
-            good, state="broken", error=entry.error, etag=f"etag-{broken}", size_bytes=len(data)
+            good,
+            uploaded_version=broken,
+            state="broken",
+            error=entry.error,
+            etag=f"etag-{broken}",
+            size_bytes=len(data),
         )
         assert entry.error
         assert SECRET not in entry.error
@@ -124,7 +130,7 @@ def test_a_later_event_counts_whatever_the_length_of_its_sequencer(later: str) -
     library.files.delete("a.md")
     outcome, entry = library.process_event("a.md", later)
     assert outcome == "deleted"
-    assert entry == entry_of(library) == PromptEntry("a.md", None, "", 0, NOON, state="deleted")
+    assert entry == entry_of(library) == PromptEntry("a.md", None, None, "", 0, NOON, state="deleted")
 
 
 def test_a_marker_of_a_deletion_holds_off_the_late_event_of_the_upload() -> None:

@@ -1,15 +1,13 @@
-"""S3's events about prompt files."""
+"""S3's events about prompt files, and the schedule that makes good for lost ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 from llm_gateway.models import PromptEntry
-from llm_gateway.prompts.indexing import Outcome, PromptIndexer
-from llm_gateway.prompts.path import is_partial, is_prompt_file
+from llm_gateway.prompts.indexing import Outcome, PromptIndexer, is_indexed
 
 
 class IndexObserver(Protocol):
@@ -39,14 +37,30 @@ async def index_uploads(
     for record in event.get("Records", []):  # S3's test event has none
         item = record["s3"]["object"]
         path = unquote_plus(item["key"])
-        if not is_prompt_file(path) or is_partial(path):
+        if not is_indexed(path):
             observer.note("not a prompt file", event_name=record["eventName"])
             continue
-        event_time = datetime.fromisoformat(record["eventTime"])
-        outcome, entry = await indexer.index(path, item["sequencer"], event_time)
+        outcome, entry = await indexer.index(path, item["sequencer"])
         _report(observer, outcome, entry)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     return outcomes
+
+
+async def repair_index(indexer: PromptIndexer, observer: IndexObserver) -> dict[str, int]:
+    """Compare index and bucket, and repair what lost events left behind.
+
+    Returns:
+        Number of entries that were wrong.
+
+    Raises:
+        StoreUnavailable: The schedule tries again.
+    """
+    repaired = await indexer.reconcile()
+    for entry in repaired:
+        observer.note("prompt repaired", prompt=entry.path, prompt_version=entry.version, state=entry.state)
+    observer.note("index reconciled", repaired=len(repaired))
+    observer.count({"IndexDrift": len(repaired)})
+    return {"repaired": len(repaired)}
 
 
 def _report(observer: IndexObserver, outcome: Outcome, entry: PromptEntry) -> None:

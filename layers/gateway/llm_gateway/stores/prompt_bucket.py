@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Mapping
+from itertools import dropwhile, islice
+from typing import TYPE_CHECKING, Any
 
 from llm_gateway.errors import PromptNotFound
 from llm_gateway.prompts.indexing import Upload
@@ -10,6 +12,9 @@ from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+_LOOK_BACK = 20
 
 
 class S3PromptBodies:
@@ -44,12 +49,47 @@ class S3PromptUploads:
     async def newest(self, path: str, max_bytes: int) -> Upload | None:
         """See PromptUploads.newest."""
         try:
-            return await ask(self._newest, path, max_bytes)
+            return await ask(self._upload, path, max_bytes)
         except Refused:
             return None
 
-    def _newest(self, path: str, max_bytes: int) -> Upload:
-        answer = self._client.get_object(Bucket=self._bucket, Key=path)
+    async def earlier(self, path: str, version: str, max_bytes: int) -> AsyncGenerator[Upload, None]:
+        """See PromptUploads.earlier.
+
+        S3 dates deletions to the second: a version of the same second counts as deleted, too. Looks
+        back over 20 versions at most.
+        """
+        listed = await ask(self._versions, path)
+        deleted = [marker["LastModified"] for marker in listed[1]]
+        older = dropwhile(lambda found: found["VersionId"] != version, listed[0])
+        for found in islice(older, 1, 1 + _LOOK_BACK):
+            if any(found["LastModified"] <= moment for moment in deleted):
+                return
+            try:
+                yield await ask(self._upload, path, max_bytes, VersionId=found["VersionId"])
+            except Refused:
+                continue  # deleted for good since the listing
+
+    async def current(self) -> Mapping[str, str]:
+        """See PromptUploads.current."""
+        return await ask(self._current)
+
+    def _current(self) -> dict[str, str]:
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket)
+        versions = (found for page in pages for found in page.get("Versions", []))
+        return {found["Key"]: found["VersionId"] for found in versions if found["IsLatest"]}
+
+    def _versions(self, path: str) -> tuple[list[Any], list[Any]]:
+        """Versions and delete markers of exactly `path`, newest first."""
+        pages = list(
+            self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=path)
+        )
+        versions: list[Any] = [v for page in pages for v in page.get("Versions", []) if v["Key"] == path]
+        markers: list[Any] = [m for page in pages for m in page.get("DeleteMarkers", []) if m["Key"] == path]
+        return versions, markers
+
+    def _upload(self, path: str, max_bytes: int, **which: Any) -> Upload:
+        answer = self._client.get_object(Bucket=self._bucket, Key=path, **which)
         size = answer["ContentLength"]
         with answer["Body"] as body:
             data = body.read() if size <= max_bytes else None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _GENERATION = {"pk": {"S": "generation"}, "sk": {"S": "generation"}}
+_BEFORE_EVERY_EVENT = "0"  # compares below every padded sequencer
 _DELETED_KEPT_S = 7 * 86_400
 
 
@@ -71,13 +72,35 @@ class DynamoPromptIndex:
     async def put(self, entry: PromptEntry, sequencer: str) -> bool:
         """See WritablePromptIndex.put."""
         nothing_newer = "attribute_not_exists(pk) OR sequencer < :sequencer"
+        return await self._write(entry, sequencer, nothing_newer, sequencer)
+
+    async def repair(self, entry: PromptEntry, seen: str | None) -> bool:
+        """See WritablePromptIndex.repair."""
+        if seen is None:
+            return await self._write(entry, _BEFORE_EVERY_EVENT, "attribute_not_exists(pk)", None)
+        return await self._write(entry, seen, "sequencer = :sequencer", seen)
+
+    async def everything(self) -> Mapping[str, tuple[PromptEntry, str]]:
+        """See WritablePromptIndex.everything."""
+        found: dict[str, tuple[PromptEntry, str]] = {}
+        after: str | None = None
+        more = True
+        while more:
+            items, more = await self._query("", {}, after, ConsistentRead=True)
+            found |= {item["sk"]["S"]: (_entry(item), item["sequencer"]["S"]) for item in items}
+            after = items[-1]["sk"]["S"] if items else after
+        return found
+
+    async def _write(self, entry: PromptEntry, sequencer: str, condition: str, compared: str | None) -> bool:
+        values = {} if compared is None else {":sequencer": {"S": compared}}
+        arguments: Any = {"ExpressionAttributeValues": values} if values else {}
         try:
             await ask(
                 self._client.put_item,
                 TableName=self._table,
                 Item=_item(entry, sequencer),
-                ConditionExpression=nothing_newer,
-                ExpressionAttributeValues={":sequencer": {"S": sequencer}},
+                ConditionExpression=condition,
+                **arguments,
             )
         except Refused:
             return False
