@@ -149,7 +149,6 @@ def test_what_is_no_template_is_refused_with_its_line(text: str, line: int, reas
         "{% if x %}" * 200 + "{% endif %}" * 200,
         "{{ x" + ".a" * 3_000 + " }}",
         "{{ " + "1" * 5_000 + " }}",
-        "{{ (1.5.upper ~ 'a')[1] }}",
         "{% set x | indent(width=y) %}{% endset %}",
     ],
 )
@@ -213,7 +212,8 @@ def test_an_attack_on_the_sandbox_ends_in_a_refusal_that_tells_nothing(text: str
         "{{ x.encode(x) }}",
         "{{ {}|dictsort(by=x) }}",
         "{{ [1]|map(x)|list }}",
-        "{{ x|xmlattr }}",
+        "{{ (1.5.upper ~ 'a')[1] ~ x }}",
+        "{{ x|items }}",
         "{{ range|tojson }}{{ x }}",
         "{% if x %}{{ x|nope }}{% endif %}",
         "{% set x.y = 1 %}{{ x }}",

@@ -10,53 +10,28 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args
+from typing import get_args
 
-from jinja2 import StrictUndefined, Template, nodes
+from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateSyntaxError, UndefinedError
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from typing_extensions import override
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
 from llm_gateway.models import Json, Message, Role
 from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.prompts.metering import TIME_LIMIT_S, Budget, spending, text
+from llm_gateway.prompts.rewriting import metered
+from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment
 from llm_gateway.prompts.variables import required_variables
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
 _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
 _OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
-_GLOBALS = ("range", "dict", "namespace")
-_KNOWN = (*_GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
-_MAX_PRODUCT = 10_000_000
+_KNOWN = (*GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
 _ROLES: tuple[Role, ...] = get_args(Role)
-
-
-class PromptEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja2 for prompts: plain text out, JSON values in, nothing reachable behind them."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
-        self.globals = {name: self.globals[name] for name in _GLOBALS}
-
-    @override
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """`'a' * 10**9` costs nothing to write and a gigabyte to compute, at compile time even."""
-        if _product_size(operator, left, right) > _MAX_PRODUCT:
-            raise OverflowError
-        return super().call_binop(context, operator, left, right)
-
-    @override
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """`order.items` means the field of that name, if there is one, not the dict's method."""
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +66,8 @@ class PromptTemplate:
             tree = environment.parse(marked)
             _refuse_other_files(tree, line_offset)
             required = required_variables(tree, _KNOWN)
-            template = environment.from_string(tree)
+            with spending(Budget(len(source))):
+                template = environment.from_string(metered(tree))
         except PromptSyntaxError:
             raise
         except TemplateSyntaxError as error:
@@ -102,16 +78,29 @@ class PromptTemplate:
             raise PromptSyntaxError("the template cannot be compiled") from error
         return cls(template=template, mark=mark, required=required)
 
-    def render(self, variables: Mapping[str, Json], max_chars: int) -> tuple[Message, ...]:
+    def render(
+        self,
+        variables: Mapping[str, Json],
+        max_chars: int,
+        time_limit_s: float = TIME_LIMIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> tuple[Message, ...]:
         """Fill in the variables and cut the text into messages; blank messages are left out.
+
+        Args:
+            variables: Every variable the template may use.
+            max_chars: Longest text it may give.
+            time_limit_s: Longest time it may take; the budget of steps mostly ends it well before.
+            clock: Seconds that only grow.
 
         Raises:
             InvalidVariables: A value does not fit what the template does with it, or nothing is
                 left to send.
-            RenderLimitExceeded: The text would be longer than `max_chars`.
+            RenderLimitExceeded: The text would be longer than `max_chars`, or takes too much to make.
         """
-        text = "".join(self._chunks(variables, max_chars))
-        preamble, *parts = re.split(f"{self.mark}({'|'.join(_ROLES)}){_EDGE}", text)
+        with spending(Budget(max_chars, time_limit_s, clock)):
+            whole = "".join(self._chunks(variables, max_chars))
+        preamble, *parts = re.split(f"{self.mark}({'|'.join(_ROLES)}){_EDGE}", whole)
         roles: list[tuple[str, str]] = [("user", preamble), *zip(parts[::2], parts[1::2], strict=True)]
         messages = tuple(
             Message(role=known, content=content.strip())
@@ -126,7 +115,8 @@ class PromptTemplate:
     def _chunks(self, variables: Mapping[str, Json], max_chars: int) -> Iterator[str]:
         size = 0
         try:
-            for chunk in map(str, self.template.generate(variables)):  # `{% filter list %}` yields a list
+            for made in self.template.generate(variables):
+                chunk = made if isinstance(made, str) else text(made)  # `{% filter list %}` yields a list
                 size += len(chunk)
                 if size > max_chars:
                     raise RenderLimitExceeded(
@@ -151,16 +141,6 @@ class PromptTemplate:
 @cache
 def _environment() -> PromptEnvironment:
     return PromptEnvironment()
-
-
-def _product_size(operator: str, left: Any, right: Any) -> int:
-    """Bits of a number's power or product, items of a repeated text or list."""
-    if isinstance(left, int) and isinstance(right, int):
-        bits = left.bit_length()
-        return bits * max(right, 0) if operator == "**" else bits + right.bit_length()
-    times, repeated = (left, right) if isinstance(left, int) else (right, left)
-    fits = isinstance(times, int) and isinstance(repeated, str | list | tuple)
-    return times * len(repeated) if fits else 0
 
 
 def _mark_role_lines(environment: PromptEnvironment, source: str, mark: str) -> str:
