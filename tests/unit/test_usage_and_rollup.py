@@ -40,7 +40,7 @@ def test_more_cached_than_input_breaks_the_adapters_promise() -> None:
         cost_usd(TokenUsage(10, 1, 11), PRICE)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     model=st.sampled_from([spec.name for spec in ModelCatalogue.packaged()]),
     tokens_in=st.integers(0, 1_000_000),
@@ -94,7 +94,7 @@ async def counted(calls: list[UsageRecord]) -> InMemoryUsage:
     return store
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     calls=st.lists(records, max_size=12),
     start=hours,
