@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from local_aws.artefacts import architecture
-from local_aws.emulator import BUILD, ROOT
+from local_aws.emulator import BUILD, ROOT, free_port
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack
 
@@ -94,13 +94,6 @@ def environment(logical_id: str, function: str, stack: Stack) -> dict[str, str]:
 
 def artefact(logical_id: str) -> Path:
     return BUILD / "artefacts" / logical_id
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def listens(port: int) -> bool:

@@ -63,7 +63,7 @@ def start(name: str) -> Emulator:
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("tmp", "state"):
         (folder / part).mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     with (folder / "emulator.log").open("wb") as log:
         process = subprocess.Popen(
             [str(PYTHON), "-m", "ministack"],
@@ -119,7 +119,8 @@ def _environment(port: int, folder: Path) -> Mapping[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -72,13 +72,13 @@ class DynamoPromptIndex:
     async def put(self, entry: PromptEntry, sequencer: str) -> bool:
         """See WritablePromptIndex.put."""
         nothing_newer = "attribute_not_exists(pk) OR sequencer < :sequencer"
-        return await self._write(entry, sequencer, nothing_newer, sequencer)
+        return await self._write(entry, sequencer, nothing_newer)
 
     async def repair(self, entry: PromptEntry, seen: str | None) -> bool:
         """See WritablePromptIndex.repair."""
         if seen is None:
-            return await self._write(entry, _BEFORE_EVERY_EVENT, "attribute_not_exists(pk)", None)
-        return await self._write(entry, seen, "sequencer = :sequencer", seen)
+            return await self.put(entry, _BEFORE_EVERY_EVENT)
+        return await self._write(entry, seen, "sequencer = :sequencer")
 
     async def everything(self) -> Mapping[str, tuple[PromptEntry, str]]:
         """See WritablePromptIndex.everything."""
@@ -91,16 +91,14 @@ class DynamoPromptIndex:
             after = items[-1]["sk"]["S"] if items else after
         return found
 
-    async def _write(self, entry: PromptEntry, sequencer: str, condition: str, compared: str | None) -> bool:
-        values = {} if compared is None else {":sequencer": {"S": compared}}
-        arguments: Any = {"ExpressionAttributeValues": values} if values else {}
+    async def _write(self, entry: PromptEntry, sequencer: str, condition: str) -> bool:
         try:
             await ask(
                 self._client.put_item,
                 TableName=self._table,
                 Item=_item(entry, sequencer),
                 ConditionExpression=condition,
-                **arguments,
+                ExpressionAttributeValues={":sequencer": {"S": sequencer}},
             )
         except Refused:
             return False
