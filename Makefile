@@ -90,7 +90,7 @@ openapi: .venv/ready ## Write docs/openapi.json from the code
 	@$(BIN)/python -m openapi
 
 lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes
-	@for in in layers/dependencies/requirements.in requirements/*.in; do echo "→ $$in"; \
+	@for in in layers/dependencies/requirements.in requirements/{uv,dev,local-aws,sam}.in; do echo "→ $$in"; \
 		$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
 			--custom-compile-command "make lock" "$$in" -o "$${in%.in}.txt"; done
 
@@ -114,6 +114,8 @@ endef
 
 .venv/ready: requirements/dev.txt .venv-uv/ready
 	$(call environment,the development tools)
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $@
 
 .venv-local-aws/ready: requirements/local-aws.txt .venv-uv/ready
 	$(call environment,the local AWS)
