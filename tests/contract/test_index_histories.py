@@ -20,8 +20,9 @@ from hypothesis.stateful import (
 from moto import mock_aws
 from typing_extensions import override
 
-from llm_gateway.prompts.indexing import PromptIndexer, PromptUploads, Upload
-from llm_gateway.stores.prompt_bucket import S3PromptUploads
+from llm_gateway.prompts.assembly import PromptUploads, Upload
+from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from tests.contract.tables import client, create_bucket, create_table
 from tests.fakes import NOON
@@ -41,7 +42,7 @@ class Histories(RuleBasedStateMachine):
     def begin(self) -> None:
         self.bucket = create_bucket(self.s3)
         self.index = DynamoPromptIndex(self.dynamodb, create_table(self.dynamodb, "PromptTable"))
-        self.indexer = self._indexer(S3PromptUploads(self.s3, self.bucket))
+        self.indexer = self._indexer(S3PromptFiles(self.s3, self.bucket))
         self.history: dict[str, list[tuple[str, bytes | None]]] = {path: [] for path in PATHS}
         self.made: list[tuple[str, str]] = []
         self.delivered: set[int] = set()
@@ -82,7 +83,7 @@ class Histories(RuleBasedStateMachine):
     def begin_a_delivery_that_takes_its_time(self, choice: random.Random) -> None:
         """It has read the bucket, and writes when much else has happened."""
         number = choice.randrange(len(self.made))
-        read = S3PromptUploads(self.s3, self.bucket).newest(self.made[number][0], 1_000)
+        read = S3PromptFiles(self.s3, self.bucket).newest(self.made[number][0], 1_000)
         self.under_way.append((number, asyncio.run(read)))
 
     @precondition(lambda self: self.under_way)
@@ -136,7 +137,7 @@ class Histories(RuleBasedStateMachine):
             assert found.get(path) in allowed(history), path
 
 
-class SeenBefore(S3PromptUploads):
+class SeenBefore(S3PromptFiles):
     """The bucket, of which the newest state was read some time ago."""
 
     def __init__(self, s3: Any, bucket: str, seen: Upload | None) -> None:

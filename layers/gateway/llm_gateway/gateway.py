@@ -9,7 +9,13 @@ from datetime import datetime
 from typing import Protocol
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import GatewayError, ProviderError, ProviderTimeout, StoreUnavailable
+from llm_gateway.errors import (
+    GatewayError,
+    InvalidParameter,
+    ProviderError,
+    ProviderTimeout,
+    StoreUnavailable,
+)
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
@@ -107,12 +113,15 @@ class Gateway:
             raise
         record = call.answered(answer, deadline)
         await self._account(record, None)
-        return _response(record, answer.completion)
+        return _response(record, answer.completion, request.label)
 
     async def _load(self, request: CallRequest, time_left: Deadline) -> Prompt:
+        if request.version is not None and request.label is not None:
+            raise InvalidParameter("Give 'version' or 'label', not both.", param="label")
         try:
             async with asyncio.timeout(time_left.remaining_s()):
-                return await self._prompts.load(request.prompt, request.version)
+                key = request.sticky_key or request.calling_service or self._new_id()
+                return await self._prompts.load(request.prompt, request.version, request.label, key)
         except TimeoutError as error:
             raise StoreUnavailable("The prompt could not be loaded in time; try again.") from error
 
@@ -172,13 +181,13 @@ def _status(error: ProviderError | None) -> CallStatus:
     return "timed_out" if isinstance(error, ProviderTimeout) else "failed"
 
 
-def _response(record: UsageRecord, completion: Completion) -> CallResponse:
+def _response(record: UsageRecord, completion: Completion, label: str | None) -> CallResponse:
     usage = record.usage
     return CallResponse(
         call_id=record.call_id,
         text=completion.text,
         finish_reason=completion.finish_reason,
-        prompt=PromptVersion(path=record.prompt, version=record.prompt_version),
+        prompt=PromptVersion(path=record.prompt, version=record.prompt_version, label=label),
         provider=record.provider,
         model=record.model,
         served_model=completion.served_model,

@@ -42,12 +42,15 @@ class PromptSyntaxError(Exception):
     Attributes:
         reason: What is wrong, for the author; it never quotes the file.
         line: Line of the file, counted from 1, or None.
+        path: The partial at fault; None if it is the prompt's own file.
     """
 
-    def __init__(self, reason: str, line: int | None = None) -> None:
-        super().__init__(reason if line is None else f"line {line}: {reason}")
+    def __init__(self, reason: str, line: int | None = None, path: str | None = None) -> None:
+        where = " ".join([*([path] if path else []), *([f"line {line}"] if line else [])])
+        super().__init__(f"{where}: {reason}" if where else reason)
         self.reason = reason
         self.line = line
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True)
