@@ -11,8 +11,8 @@ import pytest
 from moto import mock_aws
 
 from llm_gateway.errors import PromptNotFound
-from llm_gateway.prompts.catalogue import PromptBodies
 from llm_gateway.prompts.assembly import PromptUploads
+from llm_gateway.prompts.catalogue import PromptBodies
 from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_bucket

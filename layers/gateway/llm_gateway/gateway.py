@@ -100,7 +100,7 @@ class Gateway:
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
-        prompt = await self._load(request, time_left)
+        prompt = await self._load(request, request_id, time_left)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
         options = model.accepted(request.parameters.options(), prompt.front.options)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars)
@@ -115,12 +115,12 @@ class Gateway:
         await self._account(record, None)
         return _response(record, answer.completion, request.label)
 
-    async def _load(self, request: CallRequest, time_left: Deadline) -> Prompt:
+    async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
             raise InvalidParameter("Give 'version' or 'label', not both.", param="label")
         try:
             async with asyncio.timeout(time_left.remaining_s()):
-                key = request.sticky_key or request.calling_service or self._new_id()
+                key = request.sticky_key or request.calling_service or request_id
                 return await self._prompts.load(request.prompt, request.version, request.label, key)
         except TimeoutError as error:
             raise StoreUnavailable("The prompt could not be loaded in time; try again.") from error
