@@ -15,6 +15,7 @@ from llm_gateway.prompts.front_matter import (
     split_front_matter,
 )
 from llm_gateway.prompts.template import PromptTemplate
+from llm_gateway.prompts.yaml_mapping import line_of
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -68,12 +69,14 @@ def parse_prompt(path: str, version: str, data: bytes) -> Prompt:
     front_text, body, offset = split_front_matter(_decode(data))
     front = FrontMatter() if front_text is None else parse_front_matter(front_text)
     template = PromptTemplate.compile(body, offset)
+    if front.output_schema is not None:
+        _validator(front.output_schema, "output", front)
     return Prompt(
         path=path,
         version=version,
         front=front,
         template=template,
-        validator=None if front.input_schema is None else _validator(front.input_schema),
+        validator=None if front.input_schema is None else _validator(front.input_schema, "input", front),
         required_variables=_required(front, template),
         size_bytes=len(data),
     )
@@ -122,7 +125,7 @@ def _has(values: Json | Mapping[str, Json], steps: list[str]) -> bool:
     return True
 
 
-def _validator(schema: Mapping[str, Json]) -> Validator:
+def _validator(schema: Mapping[str, Json], section: str, front: FrontMatter) -> Validator:
     # Loaded only for prompts that have a schema: it costs a cold start about 60 ms.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
@@ -131,7 +134,8 @@ def _validator(schema: Mapping[str, Json]) -> Validator:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise PromptSyntaxError("'input.schema' is not a valid JSON Schema") from error
+        line = line_of(front.lines, (section, "schema", *map(str, error.absolute_path)))
+        raise PromptSyntaxError(f"'{section}.schema' is not a valid JSON Schema", line) from error
     registry: Registry[Any] = Registry()  # resolves nothing outside the schema itself
     return Draft202012Validator(schema, registry=registry)
 
