@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from llm_gateway.models import ModelOptions
 from llm_gateway.prompts.front_matter import (
     FrontMatter,
+    Mock,
     PromptSyntaxError,
     parse_front_matter,
     split_front_matter,
 )
-from tests.unit.prompts.helpers import SECRET, modest
+from llm_gateway.prompts.prompt import Prompt, parse_prompt
+from tests.unit.prompts.helpers import SECRET, modest, parsed
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,100 @@ def test_keys_that_nobody_reads_are_warnings_with_their_full_names() -> None:
     assert front.warnings == tuple(
         f"unknown key '{key}' is ignored" for key in ("modle", "config.topK", "input.shema", "output.style")
     )
+
+
+def test_a_long_list_of_unknown_keys_is_cut_short_and_a_long_name_as_well() -> None:
+    front = parse_front_matter("\n".join(f"{'k' * 500}{n}: x" for n in range(1_000)))
+    assert len(front.unknown) == 1_000
+    assert front.warnings[-1] == "and 980 more"
+    assert sum(map(len, front.warnings)) < 3_000
+
+
+def test_fallbacks_are_read_in_their_order() -> None:
+    front = parse_front_matter("gateway.fallbacks: [openai/gpt-4o, other/a/b]")
+    assert front.fallbacks == ("openai/gpt-4o", "other/a/b")
+    assert front.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "mock"),
+    [
+        ("{}", Mock(answer=None, delay_s=0.0, errors=())),
+        ("{answer: Hello, delayMs: 250}", Mock(answer="Hello", delay_s=0.25)),
+        ("{answer: {name: Zoë, tags: [a, 1]}}", Mock(answer='{"name": "Zoë", "tags": ["a", 1]}')),
+        ("{answer: []}", Mock(answer="[]")),
+        (
+            "{errors: [provider_rate_limited, content_filtered]}",
+            Mock(errors=("provider_rate_limited", "content_filtered")),
+        ),
+    ],
+)
+def test_a_mock_says_what_test_mode_answers(text: str, mock: Mock) -> None:
+    assert parse_front_matter(f"gateway.mock: {text}").mock == mock
+
+
+def test_a_prompt_without_a_mock_has_none() -> None:
+    assert parse_front_matter("gateway.mock:").mock is None
+    assert parse_front_matter("description: x").mock is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("config:\n  temperature: 3", "line 3: 'temperature' must be a number from 0 to 2"),
+        ("config:\n  topP: 1\n  top_p: 3", "line 4: 'config' has both 'top_p' and 'topP'; keep one"),
+        ("config:\n\n  top_p: 3", "line 4: 'topP' must be a number from 0 to 1"),
+        ("description: a\nmodel: x", "line 3: 'model' must look like provider/name"),
+        ("output:\n  format: xml", "line 3: 'output.format' must be json or text"),
+        ("input:\n  default:\n    a: [1,\n      2026-01-01]", "line 5: 'a' must be plain JSON"),
+        ("input:\n  default:\n    a: !!int x", "line 4: 'a' has a value that YAML cannot read"),
+        ("input:\n  yes: 1", "line 3: the names under 'input' must be text"),
+        ("metadata:\n  <<: {a: 1}", "line 3: the names under 'metadata' must be text"),
+        ("input:\n  schema:\n    a:\n      b(array): text", "line 5: 'input.schema' has an unknown type"),
+        (
+            "output:\n  schema:\n    a: string\n    a?: string",
+            "line 5: 'output.schema' has the field 'a' twice",
+        ),
+        ("input:\n  schema:\n    type: string", "line 4: 'input.schema' must describe an object"),
+        ("gateway.fallbacks:\n  - a/b\n  - c", "line 4: 'gateway.fallbacks' must be a list of 1 to 4 models"),
+        ("gateway.mock:\n  delayMs: 120001", "line 3: 'delayMs' must be a number from 0 to 120000"),
+        (
+            "gateway.mock:\n  errors:\n    - boom",
+            "line 4: 'errors' must be a list of 1 to 8 of: content_filtered",
+        ),
+        ("gateway.mock: {errors: provider_timeout}", "line 2: 'errors' must be a list of 1 to 8 of"),
+        ("gateway.mock: {answer: 5}", "line 2: 'answer' must be text, a mapping or a list"),
+        ("a: 1\nb: \x01", "line 3: YAML does not allow a character in the front matter"),
+    ],
+)
+def test_an_error_names_the_line_of_the_key_at_fault(text: str, told: str) -> None:
+    with pytest.raises(PromptSyntaxError) as refusal:
+        parse_front_matter(text)
+    assert str(refusal.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model: a/b\nname: x\nmodel: c/d", "line 4: 'model' is there twice, first on line 2; keep one"),
+        ("config:\n  topP: 1\n  'topP': 1", "line 4: 'topP' is there twice, first on line 3; keep one"),
+        ("input: {default: {a: [{b: 1, b: 1}]}}", "line 2: 'b' is there twice, first on line 2; keep one"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(text: str, told: str) -> None:
+    with pytest.raises(PromptSyntaxError) as refusal:
+        parse_front_matter(text)
+    assert str(refusal.value) == told
+
+
+@pytest.mark.parametrize("section", ["input", "output"])
+def test_a_schema_must_be_valid_under_input_and_output(section: str) -> None:
+    text = (
+        f"---\n{section}:\n  schema:\n    type: object\n    properties:\n      a: {{type: txt}}\n---\nHello"
+    )
+    with pytest.raises(PromptSyntaxError) as refusal:
+        parsed(text)
+    assert str(refusal.value) == f"line 6: '{section}.schema' is not a valid JSON Schema"
 
 
 @pytest.mark.parametrize(
@@ -190,3 +286,63 @@ _MARKS = [": ", ", ", "[", "]", "{", "}", "\n", "\n  ", "- ", "? ", "'", '"', "#
 def test_any_text_is_either_front_matter_or_a_syntax_error(text: str) -> None:
     with suppress(PromptSyntaxError):
         assert isinstance(parse_front_matter(text), FrontMatter)
+
+
+_YAML = st.lists(st.sampled_from(_WORDS + _MARKS), max_size=20).map("".join)
+_NASTY = [
+    "---",
+    "---\n---\n",
+    "\ufeff---\r\n{front}\r\n---\r\nsystem:\r\n{body}",
+    "---\r{front}\r---\r{body}",
+    "---\n{front}\n---\n{body}",
+    "---\n\t{front}\n---\n{body}",
+    '---\na: "\\ud800\\x00"\ninput: {{default: {{b: "\\udfff"}}}}\n{front}\n---\n{body}',
+    "---\n{front}\n--- \n{body}\0",
+]
+
+
+@modest
+@given(st.sampled_from(_NASTY), st.text(max_size=40) | _YAML, st.text(max_size=40))
+def test_any_file_is_either_a_prompt_or_a_syntax_error(shape: str, front: str, body: str) -> None:
+    data = shape.format(front=front, body=body).encode(errors="surrogatepass")
+    with suppress(PromptSyntaxError):
+        assert isinstance(parse_prompt("a.prompt", "v1", data), Prompt)
+
+
+@modest
+@given(st.binary(max_size=80))
+def test_any_bytes_are_either_a_prompt_or_a_syntax_error(data: bytes) -> None:
+    for file in (data, b"---\n" + data + b"\n---\n{{ x }}"):
+        with suppress(PromptSyntaxError):
+            assert isinstance(parse_prompt("a.prompt", "v1", file), Prompt)
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "config: {maxOutputTokens: " + "9" * 4_000 + "}",
+        "config: {maxOutputTokens: 0x" + "f" * 100_000 + "}",
+        "input: {schema: {type: object, maxProperties: 1" + "0" * 4_000 + "}}",
+        "description: " + "x" * 200_000,
+        "\n".join(f"k{n}: x" for n in range(15_000)),
+        "metadata: [" + "a, " * 60_000 + "]",
+        "metadata: " + "{a: " * 31 + "}" * 31,
+        "metadata: " + "{a: " * 50_000,
+        "- " * 100_000,
+        "? " * 100_000,
+        "input: {schema: {$ref: '#'}}",
+        "input: {schema: {$ref: 'http://localhost/schema'}}",
+        "output: {schema: {type: object, properties: {a: {pattern: '('}}}}",
+        "config: !!python/object/new:dict {temperature: 1}",
+        "? [a, b]\n: c",
+        "? {a: b}\n: c",
+        "%YAML 9.9\n",
+        "a: 1\n...\nb: 2",
+        "a: |\n\tb",
+        "a:\n\t- b",
+        "config: {temperature: 0b11111111111111111111111, top_p: 1:30}",
+    ],
+)
+def test_large_and_odd_front_matter_is_either_a_prompt_or_a_syntax_error(front: str) -> None:
+    with suppress(PromptSyntaxError):
+        assert isinstance(parsed(f"---\n{front}\n---\nHello"), Prompt)

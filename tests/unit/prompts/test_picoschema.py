@@ -74,6 +74,10 @@ def test_fields_nest_and_a_wildcard_gives_further_names_their_type(key: str) -> 
         {"anyOf": [{"type": "string"}]},
         {"enum": ["a", "b"]},
         {"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}},
+        {"type": "string", "maxLength": 5},
+        {"type": "string", "description": "the answer, in one line"},
+        {"type": "integer", "minimum": 0, "title": "number"},
+        {"type": "boolean", "default": True},
     ],
 )
 def test_json_schema_is_taken_as_it_stands(schema: dict[str, object]) -> None:
@@ -85,6 +89,7 @@ def test_json_schema_is_taken_as_it_stands(schema: dict[str, object]) -> None:
     [
         ({"type": "string", "name": "string"}, {"type", "name"}),
         ({"type": {"a": "string"}}, {"type"}),
+        ({"type": "string", "title": "string", "format": "any, of these"}, {"type", "title", "format"}),
         ({"enum": "string", "const": "integer"}, {"enum", "const"}),
     ],
 )
@@ -106,6 +111,7 @@ def test_a_field_may_be_named_like_a_keyword(fields: dict[str, object], names: s
         ({"a(enum)": []}, "needs a list of values"),
         ({"a(array": "string"}, "cannot be read"),
         ({"a": "string", "a?": "string"}, "field 'a' twice"),
+        ({"type": "string", "name": "string", "maxLength": 5}, "neither a type name nor a mapping"),
     ],
 )
 def test_what_is_neither_says_why(value: object, reason: str) -> None:

@@ -99,6 +99,22 @@ def read_source(path: str, data: bytes) -> Source:
     return Source(path, front, body, offset, tuple(_includes(bare)), len(data))
 
 
+def included(root: Source, files: Mapping[str, bytes]) -> dict[str, Source]:
+    """Every partial that `root` includes, directly or not, as far as it is among `files`.
+
+    Raises:
+        PromptSyntaxError: As `read_source`.
+    """
+    found: dict[str, Source] = {}
+    waiting = [root]
+    while waiting:
+        for include in waiting.pop().includes:
+            if include.path not in found and include.path in files:
+                found[include.path] = read_source(include.path, files[include.path])
+                waiting.append(found[include.path])
+    return found
+
+
 def compose(root: Source, partials: Mapping[str, Source]) -> Composition:
     """Put every partial where it is included.
 

@@ -6,13 +6,11 @@ dotted (`gateway.timeoutMs`).
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import yaml
-
+from llm_gateway.errors import ProviderError
 from llm_gateway.models import (
     MAX_STOP_SEQUENCES,
     TEMPERATURE_RANGE,
@@ -22,35 +20,41 @@ from llm_gateway.models import (
     ModelOptions,
     OutputFormat,
 )
-from llm_gateway.prompts.picoschema import to_json_schema
+from llm_gateway.prompts.picoschema import SchemaError, to_json_schema
+from llm_gateway.prompts.yaml_mapping import KeyPath, PromptSyntaxError, Section, load_mapping, shown
 
-_KNOWN = {
-    "": {"name", "description", "model", "config", "input", "output", "metadata"},
-    "input": {"schema", "default"},
-    "output": {"format", "schema"},
-    "config": {"temperature", "maxOutputTokens", "topP", "stopSequences"},
+__all__ = ["FrontMatter", "Mock", "PromptSyntaxError", "parse_front_matter", "split_front_matter"]
+
+KNOWN_KEYS: Mapping[KeyPath, frozenset[str]] = {
+    (): frozenset(
+        {"name", "description", "model", "config", "input", "output", "metadata"}
+        | {"gateway.timeoutMs", "gateway.fallbacks", "gateway.mock"}
+    ),
+    ("input",): frozenset({"schema", "default"}),
+    ("output",): frozenset({"format", "schema"}),
+    ("config",): frozenset({"temperature", "maxOutputTokens", "topP", "stopSequences"}),
+    ("gateway.mock",): frozenset({"answer", "delayMs", "errors"}),
 }
-_GATEWAY_KEYS = {"gateway.timeoutMs"}
-_MAX_DEPTH = 32
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ALIASES = {"max_output_tokens": "maxOutputTokens", "top_p": "topP", "stop_sequences": "stopSequences"}
+_MAX_FALLBACKS = 4
+_MAX_MOCK_DELAY_MS = 120_000
+_MAX_MOCK_ERRORS = 8
+_MAX_WARNINGS = 20
 
 
-class PromptSyntaxError(Exception):
-    """A prompt file cannot be used as it is.
+@dataclass(frozen=True, slots=True)
+class Mock:
+    """What the fake provider answers instead of its own text.
 
     Attributes:
-        reason: What is wrong, for the author; it never quotes the file.
-        line: Line of the file, counted from 1, or None.
-        path: The partial at fault; None if it is the prompt's own file.
+        answer: The answer, None for the usual one.
+        delay_s: Seconds before each answer or error.
+        errors: Codes of the provider errors that come before the answer, one for each attempt.
     """
 
-    def __init__(self, reason: str, line: int | None = None, path: str | None = None) -> None:
-        where = " ".join([*([path] if path else []), *([f"line {line}"] if line else [])])
-        super().__init__(f"{where}: {reason}" if where else reason)
-        self.reason = reason
-        self.line = line
-        self.path = path
+    answer: str | None = None
+    delay_s: float = 0.0
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +63,35 @@ class FrontMatter:
 
     Attributes:
         model: `provider/name`, or None.
+        fallbacks: `provider/name` of the models to try after `model`, in order.
         options: Parameters the author chose; a request's own come first.
         timeout_s: The author's deadline in seconds, or None.
         input_schema: JSON Schema of the variables, or None.
         defaults: Values of variables a caller may leave out.
         output_schema: JSON Schema of the answer, or None.
-        warnings: Keys nobody reads.
+        mock: What test mode answers, or None.
+        unknown: Keys nobody reads.
+        lines: Line of the file of every key, by path.
     """
 
     description: str | None = None
     model: str | None = None
+    fallbacks: tuple[str, ...] = ()
     options: ModelOptions = field(default_factory=ModelOptions)
     timeout_s: float | None = None
     input_schema: Mapping[str, Json] | None = None
     defaults: Mapping[str, Json] = field(default_factory=dict)
     output_schema: Mapping[str, Json] | None = None
-    warnings: tuple[str, ...] = ()
+    mock: Mock | None = None
+    unknown: tuple[KeyPath, ...] = ()
+    lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd but harmless, as text; a long list is cut short."""
+        told = [f"unknown key '{shown('.'.join(path))}' is ignored" for path in self.unknown[:_MAX_WARNINGS]]
+        rest = len(self.unknown) - len(told)
+        return (*told, f"and {rest} more") if rest else tuple(told)
 
 
 def split_front_matter(text: str) -> tuple[str | None, str, int]:
@@ -97,166 +114,131 @@ def parse_front_matter(text: str) -> FrontMatter:
     Raises:
         PromptSyntaxError: It is not YAML, not a mapping, or a known key has an unusable value.
     """
-    raw = _load_yaml(text)
-    config = _with_canonical_keys(_section(raw, "config"))
-    output = _section(raw, "output")
-    schema = _schema(_section(raw, "input"), "input.schema")
-    if schema is not None and schema.get("type", "object") != "object":
-        raise PromptSyntaxError("'input.schema' must describe an object, whose fields are the variables")
-    output_schema = _schema(output, "output.schema")
+    top = load_mapping(text)
+    config, output, mock = _config(top), top.section("output"), top.section("gateway.mock")
+    output_schema = _schema(output)
     return FrontMatter(
-        description=_typed(raw, "description", str, "text"),
-        model=_model(raw),
+        description=top.text("description"),
+        model=_model(top),
+        fallbacks=_fallbacks(top),
         options=ModelOptions(
-            temperature=_number(config, "temperature", *TEMPERATURE_RANGE),
-            top_p=_number(config, "topP", *TOP_P_RANGE),
+            temperature=config.number("temperature", *TEMPERATURE_RANGE),
+            top_p=config.number("topP", *TOP_P_RANGE),
             max_tokens=_max_tokens(config),
-            stop=_stop(config),
+            stop=config.texts(
+                "stopSequences", MAX_STOP_SEQUENCES, f"must be 1 to {MAX_STOP_SEQUENCES} non-empty texts"
+            ),
             output_format=_output_format(output, output_schema),
         ),
-        timeout_s=_timeout_s(raw),
-        input_schema=schema,
-        defaults=_typed(_section(raw, "input"), "default", dict, "a mapping") or {},
+        timeout_s=_timeout_s(top),
+        input_schema=_input_schema(top.section("input")),
+        defaults=top.section("input").mapping("default"),
         output_schema=output_schema,
-        warnings=tuple(_unknown_keys(raw, config)),
+        mock=None if top.values.get("gateway.mock") is None else _mock(mock),
+        unknown=tuple(_unknown((top, config, top.section("input"), output, mock))),
+        lines=config.lines,
     )
 
 
-def _load_yaml(text: str) -> dict[str, Any]:
-    try:
-        _refuse_explosives(text)
-        raw = yaml.load(text, Loader=_LOADER)  # noqa: S506 (both choices are safe)
-    except PromptSyntaxError:
-        raise
-    except yaml.MarkedYAMLError as error:
-        raise PromptSyntaxError("the front matter is not valid YAML", _line(error.problem_mark)) from error
-    except Exception as error:  # PyYAML builds `!!int ''` and the like with no checks of its own
-        raise PromptSyntaxError("the front matter is not valid YAML", 2) from error
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise PromptSyntaxError("the front matter must be a mapping of names to values", 2)
-    return _check_json(raw)
-
-
-def _refuse_explosives(text: str) -> None:
-    """Aliases grow a short text without end, and deep nesting overflows the stack of libyaml's loader."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise PromptSyntaxError("the front matter is nested too deeply", _line(event.start_mark))
-        if isinstance(event, yaml.AliasEvent):
-            reason = "the front matter uses a YAML alias; write the value out"
-            raise PromptSyntaxError(reason, _line(event.start_mark))
-
-
-def _line(mark: Any) -> int | None:
-    """A mark's line in the file, of which the front matter begins on the second."""
-    return None if mark is None else mark.line + 2
-
-
-def _check_json(raw: dict[str, Any]) -> dict[str, Any]:
-    """YAML knows dates, sets and infinity; a prompt holds JSON values only."""
-    pending: list[tuple[str, object]] = [("front matter", raw)]
-    while pending:
-        name, value = pending.pop()
-        if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
-                raise PromptSyntaxError(f"the names under '{name}' must be text; quote them")
-            pending += value.items()
-        elif isinstance(value, list):
-            pending += [(name, child) for child in value]
-        elif not _is_json_scalar(value):
-            raise PromptSyntaxError(f"'{name}' must be plain JSON; quote dates and times")
-    return raw
-
-
-def _is_json_scalar(value: object) -> bool:
-    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)
-
-
-def _section(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return _typed(raw, name, dict, "a mapping") or {}
-
-
-def _typed(raw: Mapping[str, Any], name: str, kind: type[Any], kind_name: str) -> Any:
-    value = raw.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise PromptSyntaxError(f"'{name}' must be {kind_name}")
-    return value
-
-
-def _with_canonical_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+def _config(top: Section) -> Section:
+    """The model's parameters under their own names, whichever spelling the author chose."""
+    given = top.section("config")
+    lines = dict(given.lines)
     for alias, name in _ALIASES.items():
-        if alias in config and name in config:
-            raise PromptSyntaxError(f"'config' has both '{alias}' and '{name}'; keep one")
-    return {_ALIASES.get(name, name): value for name, value in config.items()}
+        if alias in given.values:
+            if name in given.values:
+                raise given.fault_at((alias,), f"'config' has both '{alias}' and '{name}'; keep one")
+            lines["config", name] = lines["config", alias]
+    return Section({_ALIASES.get(key, key): value for key, value in given.values.items()}, lines, given.path)
 
 
-def _number(raw: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
-    value = raw.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise PromptSyntaxError(f"'{name}' must be a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _max_tokens(config: Mapping[str, Any]) -> int | None:
-    value = config.get("maxOutputTokens")
+def _max_tokens(config: Section) -> int | None:
+    value = config.values.get("maxOutputTokens")
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PromptSyntaxError("'maxOutputTokens' must be a whole number from 1 up")
+        raise config.fault("maxOutputTokens", "must be a whole number from 1 up")
     return value
 
 
-def _stop(config: Mapping[str, Any]) -> tuple[str, ...]:
-    value = config.get("stopSequences")
-    if value is None:
-        return ()
-    fits = isinstance(value, list) and 0 < len(value) <= MAX_STOP_SEQUENCES
-    if not fits or not all(isinstance(item, str) and item for item in value):
-        raise PromptSyntaxError(f"'stopSequences' must be 1 to {MAX_STOP_SEQUENCES} non-empty texts")
-    return tuple(value)
-
-
-def _timeout_s(raw: Mapping[str, Any]) -> float | None:
+def _timeout_s(top: Section) -> float | None:
     low, high = TIMEOUT_RANGE_S
-    milliseconds = _number(raw, "gateway.timeoutMs", low * 1000, high * 1000)
+    milliseconds = top.number("gateway.timeoutMs", low * 1000, high * 1000)
     return None if milliseconds is None else milliseconds / 1000
 
 
-def _model(raw: Mapping[str, Any]) -> str | None:
-    value: str | None = _typed(raw, "model", str, "text")
-    if value is not None and not all(value.partition("/")[::2]):
-        raise PromptSyntaxError("'model' must look like provider/name, for example openai/gpt-4o-mini")
+def _model(top: Section) -> str | None:
+    value = top.text("model")
+    if value is not None and not _names_a_model(value):
+        raise top.fault("model", "must look like provider/name, for example openai/gpt-4o-mini")
     return value
 
 
-def _schema(section: Mapping[str, Any], name: str) -> dict[str, Json] | None:
-    value = section.get("schema")
+def _fallbacks(top: Section) -> tuple[str, ...]:
+    rule = f"must be a list of 1 to {_MAX_FALLBACKS} models like provider/name"
+    models = top.texts("gateway.fallbacks", _MAX_FALLBACKS, rule)
+    for n, model in enumerate(models):
+        if not _names_a_model(model):
+            raise top.fault_at(("gateway.fallbacks", str(n)), f"'gateway.fallbacks' {rule}")
+    return models
+
+
+def _names_a_model(text: str) -> bool:
+    return all(text.partition("/")[::2])
+
+
+def _mock(mock: Section) -> Mock:
+    codes = sorted(cls.code for cls in ProviderError.__subclasses__())
+    rule = f"must be a list of 1 to {_MAX_MOCK_ERRORS} of: {', '.join(codes)}"
+    errors = mock.texts("errors", _MAX_MOCK_ERRORS, rule)
+    for n, code in enumerate(errors):
+        if code not in codes:
+            raise mock.fault_at(("errors", str(n)), f"'errors' {rule}")
+    delay_ms = mock.number("delayMs", 0, _MAX_MOCK_DELAY_MS) or 0.0
+    return Mock(answer=_mock_answer(mock), delay_s=delay_ms / 1000, errors=errors)
+
+
+def _mock_answer(mock: Section) -> str | None:
+    match mock.values.get("answer"):
+        case None | str() as text:
+            return text
+        case dict() | list() as value:
+            return json.dumps(value, ensure_ascii=False)
+    raise mock.fault("answer", "must be text, a mapping or a list")
+
+
+def _input_schema(section: Section) -> dict[str, Json] | None:
+    schema = _schema(section)
+    if schema is not None and schema.get("type", "object") != "object":
+        reason = "'input.schema' must describe an object, whose fields are the variables"
+        raise section.fault_at(("schema", "type"), reason)
+    return schema
+
+
+def _schema(section: Section) -> dict[str, Json] | None:
+    value = section.values.get("schema")
     try:
         return None if value is None else to_json_schema(value)
-    except ValueError as error:
-        raise PromptSyntaxError(f"'{name}' {error}") from error
+    except SchemaError as error:
+        reason = f"'{'.'.join(section.path)}.schema' {error}"
+        raise section.fault_at(("schema", *error.path), reason) from error
 
 
-def _output_format(output: Mapping[str, Any], schema: object) -> OutputFormat | None:
-    match output.get("format"):
+def _output_format(output: Section, schema: object) -> OutputFormat | None:
+    match output.values.get("format"):
         case None:
             return None if schema is None else "json"
         case "json":
             return "json"
         case "text":
             return "text"
-    raise PromptSyntaxError("'output.format' must be json or text")
+    raise output.fault_at(("format",), "'output.format' must be json or text")
 
 
-def _unknown_keys(raw: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    found = [key for key in raw if key not in _KNOWN[""] | _GATEWAY_KEYS]
-    found += [f"config.{key}" for key in config if key not in _KNOWN["config"]]
-    for section in ("input", "output"):
-        found += [f"{section}.{key}" for key in raw.get(section) or {} if key not in _KNOWN[section]]
-    return [f"unknown key '{key}' is ignored" for key in found]
+def _unknown(sections: tuple[Section, ...]) -> list[KeyPath]:
+    return [
+        (*section.path, key)
+        for section in sections
+        for key in section.values
+        if key not in KNOWN_KEYS[section.path]
+    ]

@@ -14,19 +14,36 @@ from llm_gateway.models import Json
 
 _SCALARS = {"string", "number", "integer", "boolean", "null"}
 _JSON_SCHEMA_KEYS = {"type", "properties", "$ref", "$schema", "anyOf", "oneOf", "allOf", "enum", "const"}
+_SCALAR_KEYWORDS = {
+    *("title", "description", "default", "examples", "deprecated", "$comment", "$id", "$schema"),
+    *("enum", "const", "format", "pattern", "minLength", "maxLength"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
 _FIELD = re.compile(r"^(?P<name>[^()?]+)(?P<optional>\?)?(?:\((?P<kind>[a-z]+)(?:,\s*(?P<text>.*))?\))?$")
+
+
+class SchemaError(ValueError):
+    """A schema cannot be read.
+
+    Attributes:
+        path: Keys from the top of the schema to the one at fault.
+    """
+
+    def __init__(self, reason: str, path: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.path = path
 
 
 def to_json_schema(value: object) -> dict[str, Json]:
     """JSON Schema as it stands, Picoschema compiled.
 
     Raises:
-        ValueError: It is neither.
+        SchemaError: It is neither.
     """
     if isinstance(value, str):
         return _scalar(value)
     if not isinstance(value, dict):
-        raise ValueError("must be a mapping (JSON Schema or Picoschema)")
+        raise SchemaError("must be a mapping (JSON Schema or Picoschema)")
     if _is_json_schema(value):
         return value
     return _object(value)
@@ -37,11 +54,25 @@ def _is_json_schema(value: Mapping[str, Any]) -> bool:
     kind = value.get("type")
     if isinstance(kind, list) or kind in ("object", "array"):
         return True
-    if isinstance(kind, str) and kind in _SCALARS and len(value) == 1:
+    if isinstance(kind, str) and kind in _SCALARS and _describes_scalar(value):
         return True
     markers = _JSON_SCHEMA_KEYS & value.keys()
     return bool(markers - {"type"}) and all(
         isinstance(value[name], dict | list) or name.startswith("$") for name in markers - {"type", "const"}
+    )
+
+
+def _describes_scalar(value: Mapping[str, Any]) -> bool:
+    """`{type: string, maxLength: 5}`: keywords only, and one at least with what no field can have."""
+    others = value.keys() - {"type"}
+    return not others or (
+        others <= _SCALAR_KEYWORDS and not all(_is_field_type(value[name]) for name in others)
+    )
+
+
+def _is_field_type(value: object) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, str) and value.partition(",")[0].strip() in _SCALARS | {"any"}
     )
 
 
@@ -50,12 +81,15 @@ def _object(fields: Mapping[str, Any]) -> dict[str, Json]:
     required: list[Json] = []
     extra: Json = False
     for key, value in fields.items():
-        if key == "(*)":
-            extra = _value(value)
-            continue
-        name, optional, schema = _field(key, value)
-        if name in properties:
-            raise ValueError(f"has the field '{name}' twice")
+        try:
+            if key == "(*)":
+                extra = _value(value)
+                continue
+            name, optional, schema = _field(key, value)
+            if name in properties:
+                raise SchemaError(f"has the field '{name}' twice")
+        except SchemaError as error:
+            raise SchemaError(str(error), (key, *error.path)) from error
         properties[name] = _nullable(schema) if optional else schema
         if not optional:
             required.append(name)
@@ -66,7 +100,7 @@ def _object(fields: Mapping[str, Any]) -> dict[str, Json]:
 def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
     match = _FIELD.match(key)
     if match is None:
-        raise ValueError("has a field name that cannot be read")
+        raise SchemaError("has a field name that cannot be read")
     name, optional, kind, text = match["name"].strip(), bool(match["optional"]), match["kind"], match["text"]
     schema: dict[str, Json]
     match kind:
@@ -76,14 +110,14 @@ def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
             schema = {"type": "array", "items": _value(value)}
         case "object":
             if not isinstance(value, dict):
-                raise ValueError(f"field '{name}' is an object and needs fields below it")
+                raise SchemaError(f"field '{name}' is an object and needs fields below it")
             schema = _object(value)
         case "enum":
             if not isinstance(value, list) or not value:
-                raise ValueError(f"field '{name}' is an enum and needs a list of values")
+                raise SchemaError(f"field '{name}' is an enum and needs a list of values")
             schema = {"enum": value}
         case _:
-            raise ValueError(f"field '{name}' has an unknown kind '{kind}'")
+            raise SchemaError(f"field '{name}' has an unknown kind '{kind}'")
     return name, optional, {**schema, "description": text} if text else schema
 
 
@@ -102,12 +136,12 @@ def _value(value: object) -> dict[str, Json]:
         return _scalar(value)
     if isinstance(value, dict):
         return _object(value)
-    raise ValueError("has a field that is neither a type name nor a mapping")
+    raise SchemaError("has a field that is neither a type name nor a mapping")
 
 
 def _scalar(text: str) -> dict[str, Json]:
     kind, _, description = (part.strip() for part in text.partition(","))
     if kind != "any" and kind not in _SCALARS:
-        raise ValueError("has an unknown type")
+        raise SchemaError("has an unknown type")
     schema: dict[str, Json] = {} if kind == "any" else {"type": kind}
     return {**schema, "description": description} if description else schema

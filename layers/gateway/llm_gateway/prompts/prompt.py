@@ -11,6 +11,7 @@ from llm_gateway.models import Json, Message
 from llm_gateway.prompts.composition import Source, compose, read_source
 from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
 from llm_gateway.prompts.template import PromptTemplate, check_partial
+from llm_gateway.prompts.yaml_mapping import line_of
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -79,12 +80,14 @@ def built_prompt(source: Source, partials: Mapping[str, Source], version: str) -
         check_partial(partial.body, partial.error)
     body = compose(source, partials)
     template = PromptTemplate.compile(body.text, body.error)
+    if front.output_schema is not None:
+        _validator(front.output_schema, "output", front)
     return Prompt(
         path=source.path,
         version=version,
         front=front,
         template=template,
-        validator=None if front.input_schema is None else _validator(front.input_schema),
+        validator=None if front.input_schema is None else _validator(front.input_schema, "input", front),
         required_variables=_required(front, template),
         size_bytes=source.size_bytes + sum(partial.size_bytes for partial in partials.values()),
     )
@@ -122,7 +125,7 @@ def _has(values: Json | Mapping[str, Json], steps: list[str]) -> bool:
     return True
 
 
-def _validator(schema: Mapping[str, Json]) -> Validator:
+def _validator(schema: Mapping[str, Json], section: str, front: FrontMatter) -> Validator:
     # Loaded only for prompts that have a schema: it costs a cold start about 60 ms.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
@@ -131,7 +134,8 @@ def _validator(schema: Mapping[str, Json]) -> Validator:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise PromptSyntaxError("'input.schema' is not a valid JSON Schema") from error
+        line = line_of(front.lines, (section, "schema", *map(str, error.absolute_path)))
+        raise PromptSyntaxError(f"'{section}.schema' is not a valid JSON Schema", line) from error
     registry: Registry[Any] = Registry()  # resolves nothing outside the schema itself
     return Draft202012Validator(schema, registry=registry)
 

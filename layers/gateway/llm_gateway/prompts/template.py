@@ -208,3 +208,9 @@ def _reason(error: TemplateSyntaxError) -> str:
     if error.message and error.message.startswith(("Unexpected end of template", "unexpected end")):
         return "the template ends inside a tag or block"
     return "the text is no valid template; write a literal brace pair as {{ '{{' }} or use a raw block"
+
+
+def role_lines(jinja: PromptEnvironment, source: str) -> set[int]:
+    """Numbers of the lines that open a message, counted from 1."""
+    lines = source.split("\n")
+    return {n for n in _plain_lines(jinja, source) if n <= len(lines) and _ROLE_LINE.match(lines[n - 1])}

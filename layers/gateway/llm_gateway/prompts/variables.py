@@ -6,7 +6,7 @@ loop, guards with `is defined` or gives a `default` is not required.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from jinja2 import nodes
 
@@ -23,9 +23,19 @@ def required_variables(template: nodes.Template, known: Iterable[str]) -> tuple[
         template: The parsed template.
         known: Names the environment itself provides, such as `range`.
     """
+    required = _analysed(template, known).required
+    return tuple(".".join(path) for path in _without_prefixes(required))
+
+
+def used_variables(template: nodes.Template, known: Iterable[str]) -> Mapping[Path, int]:
+    """Every path that the template looks at, required or not, with its first line."""
+    return _analysed(template, known).used
+
+
+def _analysed(template: nodes.Template, known: Iterable[str]) -> _Analysis:
     analysis = _Analysis()
     analysis.visit_all(template.body, frozenset(known), frozenset())
-    return tuple(".".join(path) for path in _without_prefixes(analysis.required))
+    return analysis
 
 
 def _without_prefixes(paths: Iterable[Path]) -> list[Path]:
@@ -44,6 +54,7 @@ class _Analysis:
 
     def __init__(self) -> None:
         self.required: list[Path] = []
+        self.used: dict[Path, int] = {}
 
     def visit_all(
         self, body: Iterable[nodes.Node], bound: frozenset[str], guarded: frozenset[Path]
@@ -56,7 +67,7 @@ class _Analysis:
         """Walk one node; return the names bound after it."""
         path = _path(node)
         if path is not None:
-            self._use(path, bound, guarded)
+            self._use(path, node.lineno, bound, guarded)
             return bound
         handler: _Visit = getattr(self, f"_visit_{type(node).__name__.lower()}", self._visit_parts)
         return handler(node, bound, guarded)
@@ -149,18 +160,23 @@ class _Analysis:
         inner = bound.union(*(_names(argument) for argument in node.args))
         self.visit_all(node.body, inner | {"caller", "varargs", "kwargs"}, guarded)
 
-    def _use(self, path: Path, bound: frozenset[str], guarded: frozenset[Path]) -> None:
-        if path[0] in bound or any(path[: len(seen)] == seen for seen in guarded):
+    def _use(self, path: Path, line: int, bound: frozenset[str], guarded: frozenset[Path]) -> None:
+        if path[0] in bound:
             return
-        self.required.append(path)
+        self.used.setdefault(path, line)
+        if not any(path[: len(seen)] == seen for seen in guarded):
+            self.required.append(path)
 
     def _optional(self, node: nodes.Node, bound: frozenset[str], guarded: frozenset[Path]) -> None:
         """A path whose own last step may be missing; the steps before it may not, under StrictUndefined."""
         path = _path(node)
         if path is None:
             self.visit(node, bound, guarded)
-        elif len(path) > 1:
-            self._use(path[:-1], bound, guarded)
+            return
+        if path[0] not in bound:
+            self.used.setdefault(path, node.lineno)
+        if len(path) > 1:
+            self._use(path[:-1], node.lineno, bound, guarded)
 
 
 def _path(node: nodes.Node) -> Path | None:

@@ -1,0 +1,155 @@
+"""The author's linter: everything about a prompt file that can be told without calling a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from jinja2 import nodes
+
+from llm_gateway.errors import UnknownModel, UnknownProvider
+from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.prompts.findings import Finding, Subject
+from llm_gateway.prompts.front_matter import KNOWN_KEYS, PromptSyntaxError
+from llm_gateway.prompts.lint_variables import variable_findings
+from llm_gateway.prompts.sandbox import environment
+from llm_gateway.prompts.template import role_lines
+from llm_gateway.prompts.yaml_mapping import KeyPath, shown
+
+_ROLE = r"(system|user|assistant)"
+_EXACT = re.compile(rf"^[ \t]*{_ROLE}:[ \t]*$")
+_NEAR = re.compile(rf"^[\s#*_]*{_ROLE}[\s*_]*[:\uff1a][\s*_]*$", re.I)
+_INLINE = re.compile(rf"^{_ROLE}:[ \t]+\S")
+
+
+def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple[Finding, ...]:
+    """Everything to mend in one prompt, by line.
+
+    Args:
+        path: The prompt.
+        files: Every file by path: the prompt and the partials it may include.
+        models: The models there are.
+    """
+    try:
+        subject = Subject.read(path, files)
+    except PromptSyntaxError as error:
+        return (Finding(error.path or path, error.line, "error", "broken-file", error.reason),)
+    found = [
+        *_unknown_keys(subject),
+        *_model_findings(subject, models),
+        *variable_findings(subject),
+        *_role_findings(subject),
+        *_text_findings(subject),
+    ]
+    return tuple(sorted(found, key=lambda finding: (finding.path, finding.line or 0)))
+
+
+def _unknown_keys(subject: Subject) -> Iterator[Finding]:
+    for keys in subject.prompt.front.unknown:
+        near = get_close_matches(keys[-1], KNOWN_KEYS[keys[:-1]], n=1, cutoff=0.75)
+        hint = (
+            f"did you mean '{near[0]}'?"
+            if near
+            else "nothing reads it; put data of your own under 'metadata'"
+        )
+        message = f"unknown key '{shown('.'.join(keys))}': {hint}"
+        yield subject.at_key(keys, "error", "unknown-key", message)
+
+
+def _model_findings(subject: Subject, models: ModelCatalogue) -> Iterator[Finding]:
+    front = subject.prompt.front
+    named: list[tuple[KeyPath, str]] = [] if front.model is None else [(("model",), front.model)]
+    named += [(("gateway.fallbacks", str(n)), name) for n, name in enumerate(front.fallbacks)]
+    for keys, name in named:
+        provider, _, model = name.partition("/")
+        try:
+            yield from _misfits(subject, models.find(provider, model))
+        except UnknownProvider as error:
+            yield subject.at_key(keys, "error", "unknown-provider", f"'{keys[0]}': {error.message}")
+        except UnknownModel as error:
+            yield subject.at_key(keys, "error", "unknown-model", f"'{keys[0]}': {error.message}")
+
+
+def _misfits(subject: Subject, spec: ModelSpec) -> Iterator[Finding]:
+    """Parameters that a model does not take as they are."""
+    options = subject.prompt.front.options
+    if options.max_tokens is not None and options.max_tokens > spec.max_output_tokens:
+        message = (
+            f"'maxOutputTokens' is above what {spec.name} allows, {spec.max_output_tokens}; calls will fail"
+        )
+        yield subject.at_key(("config", "maxOutputTokens"), "error", "too-many-output-tokens", message)
+    given = {"temperature": options.temperature, "topP": options.top_p, "stopSequences": options.stop or None}
+    for key, value in given.items():
+        if value is not None and not spec.sampling:
+            message = f"{spec.name} does not take '{key}'; it is left out"
+            yield subject.at_key(("config", key), "warning", "parameter-not-taken", message)
+    if options.output_format == "json" and not spec.json_mode:
+        message = f"{spec.name} has no JSON mode; its answer may be anything"
+        yield subject.at_key(("output", "format"), "warning", "no-json-mode", message)
+
+
+def _role_findings(subject: Subject) -> Iterator[Finding]:
+    """Lines that look like role lines and are sent as text."""
+    roles = role_lines(environment(), subject.body)
+    lines = subject.body.split("\n")
+    for number in sorted(_text_lines(subject.body) - roles):
+        line = lines[number - 1]
+        if _EXACT.match(line):
+            message = "this role line is inside a block and is sent as text; move it out and the condition in"
+            yield subject.at_line(number, "warning", "role-line-in-block", message)
+        elif _NEAR.match(line) or (not roles and _INLINE.match(line)):
+            message = "this line is sent as text; a role line holds nothing but system:, user: or assistant:"
+            yield subject.at_line(number, "warning", "nearly-a-role-line", message)
+    if roles:
+        # A role line counts outside every block only, so what stands before it is a whole template.
+        before = environment().parse("\n".join(lines[: min(roles) - 1]))
+        for part in list(_printed(before))[:1]:
+            message = "text before the first role line is sent as a user message; give it a role line"
+            yield subject.at_line(_line(part), "warning", "text-before-role-line", message)
+
+
+def _text_lines(body: str) -> set[int]:
+    """Numbers of the lines that hold text outside tags, comments and raw sections."""
+    found: set[int] = set()
+    raw = False
+    for line, kind, value in environment().lex(body):
+        if kind in ("raw_begin", "raw_end"):
+            raw = kind == "raw_begin"
+        elif kind == "data" and not raw:
+            found.update(range(line, line + value.count("\n") + 1))
+    return found
+
+
+def _text_findings(subject: Subject) -> Iterator[Finding]:
+    roles = role_lines(environment(), subject.body)
+    lines = subject.body.split("\n")
+    without = "\n".join("" if n in roles else line for n, line in enumerate(lines, start=1))
+    if next(_printed(environment().parse(without)), None) is None:
+        yield subject.at_key(
+            (), "warning", "empty-prompt", "the prompt has no text; every call of it will fail"
+        )
+    elif subject.prompt.front.options.output_format == "json" and "json" not in _texts(subject.tree).lower():
+        message = "JSON output is asked for, but no message says the word JSON; vendors refuse such calls"
+        keys = ("output", "format" if ("output", "format") in subject.prompt.front.lines else "schema")
+        yield subject.at_key(keys, "warning", "json-not-mentioned", message)
+
+
+def _printed(node: nodes.Node) -> Iterator[nodes.Expr]:
+    """What a template sends: its expressions and its texts that are not blank, macros aside."""
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.Output):
+            yield from (p for p in child.nodes if not isinstance(p, nodes.TemplateData) or p.data.strip())
+        elif not isinstance(child, nodes.Macro | nodes.AssignBlock):
+            yield from _printed(child)
+
+
+def _line(part: nodes.Expr) -> int:
+    """The line on which something can be seen, below the blank ones."""
+    text = part.data if isinstance(part, nodes.TemplateData) else ""
+    return part.lineno + text.count("\n", 0, len(text) - len(text.lstrip()))
+
+
+def _texts(tree: nodes.Template) -> str:
+    texts = [part.data for part in tree.find_all(nodes.TemplateData)]
+    return " ".join([*texts, *(str(part.value) for part in tree.find_all(nodes.Const))])
