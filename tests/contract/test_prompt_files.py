@@ -1,4 +1,4 @@
-"""What every store of prompt files promises: the fake, S3 by moto, S3 by the local AWS."""
+"""What every store of prompt files promises: the fake, a folder, S3 by moto, S3 by the local AWS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from moto import mock_aws
@@ -13,6 +14,7 @@ from moto import mock_aws
 from llm_gateway.errors import PromptNotFound
 from llm_gateway.prompts.assembly import PromptUploads
 from llm_gateway.prompts.catalogue import PromptBodies
+from llm_gateway.stores.folder import FolderPromptFiles
 from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_bucket
@@ -42,11 +44,23 @@ def s3_files(emulator: Emulator | None) -> Files:
     return Files(S3PromptFiles(s3, bucket), S3PromptFiles(s3, bucket), upload, delete)
 
 
-@pytest.fixture(params=["memory", "moto", "local-aws"])
-def files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
+def folder_files(root: Path) -> Files:
+    files = FolderPromptFiles(root)
+
+    def delete(path: str) -> object:
+        (root / path).unlink()
+        return asyncio.run(files.newest(path, 1000))  # a folder knows of a deletion once somebody looked
+
+    return Files(files, files, lambda path, data: asyncio.run(files.upload(path, data)), delete)
+
+
+@pytest.fixture(params=["memory", "folder", "moto", "local-aws"])
+def files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Files]:
     if request.param == "memory":
         fake = InMemoryPromptFiles()
         yield Files(fake, fake, fake.upload, fake.delete)
+    elif request.param == "folder":
+        yield folder_files(tmp_path)
     elif request.param == "moto":
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

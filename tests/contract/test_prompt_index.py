@@ -1,4 +1,4 @@
-"""What every prompt index promises: the fake, DynamoDB by moto, DynamoDB by the local AWS."""
+"""What every prompt index promises: in memory, of a folder, DynamoDB by moto, DynamoDB by the local AWS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from moto import mock_aws
@@ -13,6 +14,7 @@ from moto import mock_aws
 from llm_gateway.models import Labels, ModelOptions, PromptEntry, Revision, Shares, Stamp
 from llm_gateway.prompts.indexing import WritablePromptIndex, padded
 from llm_gateway.prompts.labels import LabelMove, LabelStore, shares_of
+from llm_gateway.stores.folder_index import FolderPromptIndex
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from local_aws.emulator import Emulator
@@ -23,10 +25,12 @@ FIRST = Stamp(padded("0055AED6DCD90281E5"), 1)
 SECOND = Stamp(padded("0055AED6DCD90281E6"), 2)
 
 
-@pytest.fixture(params=["memory", "moto", "local-aws"])
-def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[WritablePromptIndex]:
-    if request.param == "memory":
-        yield InMemoryPromptIndex()
+@pytest.fixture(params=["memory", "folder", "moto", "local-aws"])
+def index(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[WritablePromptIndex]:
+    if request.param in ("memory", "folder"):
+        yield InMemoryPromptIndex() if request.param == "memory" else FolderPromptIndex(tmp_path)
         return
     if request.param == "moto":
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gateway.settings import Settings
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from llm_gateway.gateway import Gateway
     from llm_gateway.prompts.indexing import PromptIndexer
     from llm_gateway.routing import Provider, Router
+    from llm_gateway.stores.folder import FolderPromptFiles
+    from llm_gateway.stores.folder_index import FolderPromptIndex
     from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
     from llm_gateway.stores.usage_table import DynamoRollups
@@ -82,8 +85,12 @@ class Parts:
         )
 
     @cached_property
-    def prompt_index(self) -> DynamoPromptIndex:
+    def prompt_index(self) -> DynamoPromptIndex | FolderPromptIndex:
         """What is current; ListPrompts and GetPromptMetadata need no more."""
+        if self.settings.prompt_folder:
+            from llm_gateway.stores.folder_index import FolderPromptIndex
+
+            return FolderPromptIndex(Path(self.settings.prompt_folder))
         from llm_gateway.stores.prompt_table import DynamoPromptIndex
 
         return DynamoPromptIndex(self._dynamodb, self.settings.required("prompt_table"))
@@ -96,11 +103,22 @@ class Parts:
         return PromptIndexer(self.prompt_files, self.prompt_index, self.settings.max_prompt_bytes, _now)
 
     @cached_property
-    def prompt_files(self) -> S3PromptFiles:
+    def prompt_files(self) -> S3PromptFiles | FolderPromptFiles:
         """The files of the prompts, every version of them."""
+        if self.settings.prompt_folder:
+            from llm_gateway.stores.folder import FolderPromptFiles
+
+            return FolderPromptFiles(Path(self.settings.prompt_folder))
         from llm_gateway.stores.prompt_bucket import S3PromptFiles
 
         return S3PromptFiles(self._s3, self.settings.required("prompt_bucket"))
+
+    async def caller(self) -> str:
+        """Who we are to AWS, as an ARN."""
+        from llm_gateway.stores.aws import ask
+
+        sts = self._session.client("sts", config=self._client_config)
+        return str((await ask(sts.get_caller_identity))["Arn"])
 
     @cached_property
     def rollups(self) -> DynamoRollups:

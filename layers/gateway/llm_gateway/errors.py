@@ -16,6 +16,7 @@ GatewayError 500 internal_error
 │   ├── PromptNotFound          404 prompt_not_found
 │   ├── RouteNotFound           404 route_not_found
 │   ├── MethodNotAllowed        405 method_not_allowed
+│   ├── LabelMoved              409 label_moved
 │   ├── BodyTooLarge            413 body_too_large
 │   ├── UnsupportedMediaType    415 unsupported_media_type
 │   └── PromptBroken            422 prompt_broken
@@ -196,6 +197,14 @@ class MethodNotAllowed(RequestError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class LabelMoved(RequestError):
+    """A label was moved by somebody else at the same time."""
+
+    status = 409
+    code = "label_moved"
+    type = "conflict_error"
 
 
 class BodyTooLarge(RequestError):

@@ -31,6 +31,7 @@ class Settings:
         max_body_bytes: Largest request body.
         max_rendered_chars: Largest rendered prompt.
         max_prompt_bytes: Largest prompt file.
+        prompt_folder: Folder of the prompt files, instead of bucket and table.
         prompt_bucket: S3 bucket of the prompt files.
         prompt_table: DynamoDB table of the prompt index.
         prompt_cache_ttl_s: How long an environment may trust its view of what is current.
@@ -52,6 +53,7 @@ class Settings:
     max_body_bytes: int = 1_048_576
     max_rendered_chars: int = 1_000_000
     max_prompt_bytes: int = 1_048_576
+    prompt_folder: str | None = None
     prompt_bucket: str | None = None
     prompt_table: str | None = None
     prompt_cache_ttl_s: float = 1.0
@@ -149,6 +151,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "max_body_bytes": _number(int, 1_024, 6_000_000),
     "max_rendered_chars": _number(int, 1_000, 10_000_000),
     "max_prompt_bytes": _number(int, 1_024, 10_000_000),
+    "prompt_folder": _text,
     "prompt_bucket": _text,
     "prompt_table": _text,
     "prompt_cache_ttl_s": _number(float, 0, 3_600),

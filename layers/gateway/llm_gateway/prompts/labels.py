@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from llm_gateway.errors import InvalidParameter
+from llm_gateway.errors import InvalidParameter, LabelMoved, PromptNotFound
 from llm_gateway.models import LABEL_PATTERN, Labels, Share, Shares
 
 _PERCENT = 100
@@ -104,3 +104,42 @@ def chosen_version(shares: Shares, path: str, label: str, key: str) -> str:
             return share.version
         place -= share.percent
     return shares[0].version
+
+
+async def moved(store: LabelStore, path: str, label: str, after: Shares, by: str, now: datetime) -> LabelMove:
+    """Move a label, if nobody moves one of the prompt's labels at the same time.
+
+    Raises:
+        LabelMoved: Somebody did; says what the label points to now.
+        StoreUnavailable: The store does not answer.
+    """
+    seen = await store.labels(path)
+    move = LabelMove(path, label, seen.shares.get(label, ()), after, now, by)
+    if not await store.move_label(move, seen):
+        newest = (await store.labels(path)).shares.get(label, ())
+        raise LabelMoved(f"Somebody moved it meanwhile; '{label}' is now {written(newest)}. Look again.")
+    return move
+
+
+async def before_last_move(store: LabelStore, path: str, label: str) -> Shares:
+    """What a label pointed to before it was moved last.
+
+    Raises:
+        PromptNotFound: It was never moved from one version to another.
+    """
+    for move in await store.moves(path):
+        if move.label == label:
+            if move.before:
+                return move.before
+            break
+    raise PromptNotFound(
+        f"'{label}' of '{path}' has never pointed to anything else; name a version to move it to.",
+        param="label",
+    )
+
+
+def written(shares: Shares) -> str:
+    """Shares as people read them."""
+    if len(shares) == 1:
+        return shares[0].version
+    return " + ".join(f"{share.version} ({share.percent} %)" for share in shares) or "nothing"

@@ -1,0 +1,1 @@
+"""The prompt author's command line."""

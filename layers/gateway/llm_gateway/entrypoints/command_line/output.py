@@ -1,0 +1,53 @@
+"""What commands print: tables for people, JSON for machines, one clear sentence for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import unified_diff
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llm_gateway.models import Json
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line on standard output, as it is."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text, style=style)
+
+
+def fail(message: str) -> typer.Exit:
+    """A sentence on standard error, and the exit code for what was refused or found."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(message, style="red")
+    return typer.Exit(1)
+
+
+def show_json(value: Json | Sequence[Any] | Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table that wraps nothing it need not."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def show_diff(before: str, after: str, before_name: str, after_name: str) -> bool:
+    """A unified diff; False if there is no difference."""
+    lines = list(unified_diff(before.splitlines(), after.splitlines(), before_name, after_name, lineterm=""))
+    for line in lines:
+        say(line, _COLOURS.get(line[:1]))
+    return bool(lines)
