@@ -16,7 +16,7 @@ from llm_gateway.entrypoints.command_line.places import PromptStores
 from llm_gateway.errors import InvalidParameter, PromptNotFound
 from llm_gateway.models import Labels, PromptEntry, Revision, Shares, own_version
 from llm_gateway.prompts.catalogue import find_entry
-from llm_gateway.prompts.labels import before_last_move, check_label, moved, shares_of, written
+from llm_gateway.prompts.labels import LabelMove, before_last_move, check_label, moved, shares_of, written
 from llm_gateway.prompts.path import check_directory
 from llm_gateway.wire import PromptMetadata, PromptSummary, to_iso
 
@@ -61,22 +61,30 @@ def show(context: typer.Context, path: PromptPath, as_json: AsJson = False) -> N
 def history(context: typer.Context, path: PromptPath, as_json: AsJson = False) -> None:
     """Versions and moves of labels, newest first: `llm-gateway history support/reply.prompt`."""
 
-    async def told() -> tuple[PromptEntry, Sequence[Revision], Labels, list[tuple[datetime, list[str]]]]:
+    async def told() -> tuple[PromptEntry, Sequence[Revision], Labels, Sequence[LabelMove]]:
         stores = _opened(context)
         entry = await _entry(stores, path)
-        revisions, labels = await stores.index.history(entry.path), await stores.index.labels(entry.path)
-        rows = [(r.made_at, ["version", r.version, _what(r, entry, labels)]) for r in revisions]
-        for move in await stores.index.moves(entry.path):
-            what = f"{written(move.before)} → {written(move.after)}, by {move.moved_by}"
-            rows.append((move.moved_at, [f"label {move.label}", "", what]))
-        return entry, revisions, labels, sorted(rows, key=lambda row: row[0], reverse=True)
+        index = stores.index
+        revisions, labels = await index.history(entry.path), await index.labels(entry.path)
+        return entry, revisions, labels, await index.moves(entry.path)
 
-    entry, revisions, labels, rows = asyncio.run(told())
+    entry, revisions, labels, moves = asyncio.run(told())
     if as_json:
-        shares = {name: [asdict(share) for share in s] for name, s in labels.shares.items()}
-        items = [{**asdict(r), "made_at": to_iso(r.made_at)} for r in revisions]
-        show_json({"path": entry.path, "current": entry.version, "labels": shares, "versions": items})
+        show_json(
+            {
+                "path": entry.path,
+                "current": entry.version,
+                "labels": {name: [asdict(share) for share in s] for name, s in labels.shares.items()},
+                "versions": [{**asdict(r), "made_at": to_iso(r.made_at)} for r in revisions],
+                "moves": [{**asdict(move), "moved_at": to_iso(move.moved_at)} for move in moves],
+            }
+        )
         return
+    rows = [(r.made_at, ["version", r.version, _what(r, entry, labels)]) for r in revisions]
+    for move in moves:
+        what = f"{written(move.before)} → {written(move.after)}, by {move.moved_by}"
+        rows.append((move.moved_at, [f"label {move.label}", "", what]))
+    rows.sort(key=lambda row: row[0], reverse=True)
     show_table(["when", "what", "version", ""], [[to_iso(when), *cells] for when, cells in rows])
 
 
