@@ -11,11 +11,15 @@ import pytest
 
 from llm_gateway import errors
 from llm_gateway.errors import GatewayError
+from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.prompts.lint import lint
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent.parent
+PROMPTS = ROOT / "layers" / "gateway" / "llm_gateway" / "prompts"
+MODELS = ModelCatalogue.packaged()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(?P<kind>[a-z-]*)\n(?P<text>.*?)^```$", re.M | re.S)
 
@@ -50,6 +54,52 @@ def test_a_bad_example_is_broken_in_the_way_that_the_page_says(example: tuple[st
     with pytest.raises(PromptSyntaxError) as caught:
         parse_prompt("example.prompt", "v1", source.encode())
     assert str(caught.value) == told.strip()
+
+
+def linted(source: str) -> list[str]:
+    return [str(found) for found in lint("example.prompt", {"example.prompt": source.encode()}, MODELS)]
+
+
+@pytest.mark.parametrize("example", following("bad-prompt", 2))
+def test_lint_says_of_a_bad_example_what_the_page_says(example: tuple[str, str]) -> None:
+    source, told = example
+    assert linted(source) == told.strip().split("\n")
+
+
+@pytest.mark.parametrize("example", following("good-prompt", 1))
+def test_lint_finds_nothing_in_a_good_example(example: tuple[str]) -> None:
+    assert linted(example[0]) == []
+
+
+def test_every_bad_example_is_told_what_is_wrong_and_most_have_a_good_one_beside_them() -> None:
+    kinds = [kind for kind, _ in fences("prompt-format.md")]
+    after_bad = [kinds[n + 1] for n, kind in enumerate(kinds) if kind == "bad-prompt"]
+    assert after_bad == ["findings"] * len(after_bad)
+    assert kinds.count("good-prompt") >= 6
+
+
+def test_what_stands_for_handlebars_is_a_template() -> None:
+    page = (ROOT / "docs" / "prompt-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*\{\{.* \| (.*) \|$", page[page.index("### From Dotprompt") :], re.M)
+    snippets = [code for row in rows for code in re.findall(r"(?:`|<code>)(\{.+?)(?:`|</code>)", row)]
+    assert len(snippets) >= 14
+    for snippet in snippets:
+        parse_prompt("example.prompt", "v1", snippet.replace("&#124;", "|").encode())
+
+
+def test_every_code_of_the_linter_is_explained_with_its_severity() -> None:
+    source = "".join((PROMPTS / name).read_text() for name in ("lint.py", "lint_variables.py"))
+    page = (ROOT / "docs" / "prompt-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z`, -]+`) \| (error|warning|error, warning) \|", page, re.M)
+    explained = {
+        (code, severity)
+        for codes, row in rows
+        for code in re.findall(r"[a-z-]{2,}", codes)
+        for severity in row.split(", ")
+    }
+    assert explained == {
+        (code, level) for level, code in re.findall(r'"(error|warning)", "([a-z-]+)"', source)
+    }
 
 
 def test_there_are_good_and_bad_examples() -> None:

@@ -65,11 +65,13 @@ def test_a_finding_reads_like_a_compilers() -> None:
 @pytest.mark.parametrize(
     ("lines", "line", "told"),
     [
-        (["modle: x"], 2, "'modle': did you mean 'model'?"),
-        (["config:", "  topP: 1", "  temprature: 1"], 4, "'config.temprature': did you mean 'temperature'?"),
-        (["input:", "  shema: {a: string}"], 3, "'input.shema': did you mean 'schema'?"),
-        (["gateway:", "  timeoutMs: 5000"], 2, "'gateway': nothing reads it"),
-        (["gateway.mock:", "  delay: 1"], 3, "'gateway.mock.delay': did you mean 'delayMs'?"),
+        (["modle: x"], 2, "'modle'; did you mean 'model'?"),
+        (["config:", "  topP: 1", "  temprature: 1"], 4, "'config.temprature'; did you mean 'temperature'?"),
+        (["input:", "  shema: {a: string}"], 3, "'input.shema'; did you mean 'schema'?"),
+        (["gateway:", "  timeoutMs: 5000"], 2, "'gateway'; did you mean 'gateway.timeoutMs'?"),
+        (["config: {max_tokens: 5}"], 2, "'config.max_tokens'; did you mean 'maxOutputTokens'?"),
+        (["stop: x"], 2, "'stop'; put data of your own under 'metadata'"),
+        (["gateway.mock:", "  delay: 1"], 3, "'gateway.mock.delay'; did you mean 'delayMs'?"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
@@ -216,6 +218,7 @@ def test_defaults_must_fit_the_schema_as_far_as_they_go(
         ("user:\nx\n## user:\ny", [(3, "warning", "nearly-a-role-line")]),
         ("user:\nx\nuser\uff1a\ny", [(3, "warning", "nearly-a-role-line")]),
         ("system: Be kind.\nuser: {{ x }}", [(n, "warning", "nearly-a-role-line") for n in (1, 2)]),
+        ("User: {{ x }}", [(1, "warning", "nearly-a-role-line")]),
         ("user:\nsystem: a word for machines\nUser: Ada", []),
         ("user:\n{% if x %}\nassistant:\n{{ x }}{% endif %}", [(3, "warning", "role-line-in-block")]),
         ("user:\nx\n{% raw %}\nsystem:\n{% endraw %}{# \nsystem:\n#}", []),
