@@ -7,64 +7,53 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from typing_extensions import override
+
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, PromptEntry, TokenUsage
-from llm_gateway.prompts.catalogue import EntryPage
-from llm_gateway.prompts.indexing import Upload
-from llm_gateway.prompts.path import EXTENSIONS
+from llm_gateway.models import (
+    Completion,
+    Labels,
+    Message,
+    ModelOptions,
+    PromptEntry,
+    Revision,
+    TokenUsage,
+)
+from llm_gateway.prompts.assembly import Upload
 from llm_gateway.rollup import BucketWidth, Rollup, rollups_of
+from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import UsageRecord
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-class InMemoryPromptIndex:
-    """The prompt index without a table."""
+class CountingPromptIndex(InMemoryPromptIndex):
+    """Counts what a call reads."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, tuple[str, PromptEntry]] = {}
-        self.value = 0
+        super().__init__()
         self.reads = 0
 
+    @override
     async def generation(self) -> int:
         self.reads += 1
-        return self.value
+        return await super().generation()
 
+    @override
     async def find(self, path: str) -> Sequence[PromptEntry]:
         self.reads += 1
-        names = [path] if path.endswith(EXTENSIONS) else [path + extension for extension in EXTENSIONS]
-        return [e for name in sorted(names) if (e := self._live(name)) is not None]
+        return await super().find(path)
 
-    async def page(self, directory: str, limit: int, after: str | None) -> EntryPage:
-        paths = [p for p in sorted(self.entries) if p > (after or "") and self._live(p) is not None]
-        paths = [p for p in paths if not directory or p.startswith(f"{directory}/")]
-        entries = [self.entries[p][1] for p in paths[:limit]]
-        return EntryPage(entries=entries, next_after=entries[-1].path if len(paths) > limit else None)
+    @override
+    async def revision(self, path: str, version: str) -> Revision | None:
+        self.reads += 1
+        return await super().revision(path, version)
 
-    async def put(self, entry: PromptEntry, sequencer: str) -> bool:
-        known = self.entries.get(entry.path)
-        if known is not None and known[0] >= sequencer:
-            return False
-        self.entries[entry.path] = (sequencer, entry)
-        return True
-
-    async def repair(self, entry: PromptEntry, seen: str | None) -> bool:
-        known = self.entries.get(entry.path)
-        if (None if known is None else known[0]) != seen:
-            return False
-        self.entries[entry.path] = (seen or "0", entry)
-        return True
-
-    async def everything(self) -> Mapping[str, tuple[PromptEntry, str]]:
-        return {path: (entry, sequencer) for path, (sequencer, entry) in self.entries.items()}
-
-    async def bump_generation(self) -> None:
-        self.value += 1
-
-    def _live(self, path: str) -> PromptEntry | None:
-        _, entry = self.entries.get(path, ("", None))
-        return None if entry is None or entry.state == "deleted" else entry
+    @override
+    async def labels(self, path: str) -> Labels:
+        self.reads += 1
+        return await super().labels(path)
 
 
 class InMemoryPromptFiles:
@@ -95,14 +84,17 @@ class InMemoryPromptFiles:
         history = self.history.get(path)
         return _upload(*history[-1], max_bytes) if history else None
 
-    async def earlier(self, path: str, version: str, max_bytes: int) -> AsyncGenerator[Upload, None]:
-        newest_first = [*reversed(self.history[path])]
+    async def earlier(
+        self, path: str, version: str | None, max_bytes: int, *, deleted_too: bool = False
+    ) -> AsyncGenerator[Upload, None]:
+        newest_first = [*reversed(self.history.get(path, []))]
         names = [found for found, _ in newest_first]
-        for found, data in newest_first[names.index(version) + 1 :]:
+        for found, data in newest_first[names.index(version) + 1 if version else 0 :]:
             upload = _upload(found, data, max_bytes)
-            if upload is None:
+            if upload is not None:
+                yield upload
+            elif not deleted_too:
                 return
-            yield upload
 
     async def current(self) -> Mapping[str, str]:
         return {path: h[-1][0] for path, h in self.history.items() if h and h[-1][1] is not None}

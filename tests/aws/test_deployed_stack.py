@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.prompts.labels import LabelMove, shares_of
+from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from local_aws.emulator import ROOT
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack
@@ -55,7 +59,9 @@ def test_a_prompt_in_the_bucket_is_listed_described_and_called(gateway: Stack) -
     assert described["required_variables"] == ["user.name", "ticket"]
     answered = call(gateway)
     assert answered.status_code == 200
-    assert answered.json()["prompt"] == {"path": "support/reply.prompt", "version": described["version"]}
+    assert answered.json()["prompt"] == {
+        "path": "support/reply.prompt", "version": described["version"], "label": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/v1/prompts", "/v1/prompts/support/reply", "/v1/usage", "/health/ready"])
@@ -280,3 +286,56 @@ def function_named(stack: Stack, part: str) -> str:
     names = [f["FunctionName"] for f in stack.functions.list_functions()["Functions"]]
     [name] = [name for name in names if part in name]
     return name
+
+
+def test_an_edited_partial_is_served_and_one_that_breaks_is_reported_and_not_served(gateway: Stack) -> None:
+    gateway.upload("_shared/tone.md", b"Be kind.")
+    first = upload(gateway, "edit/tone.md", '{% include "_shared/tone.md" %} {{ name }}')
+    request = {"prompt": "edit/tone", "variables": {"name": "Ada"}}
+
+    def metadata() -> Any:
+        return gateway.request("GET", "/v1/prompts/edit/tone.md").json()
+
+    gateway.upload("_shared/tone.md", b"Be kind, and brief.")
+    wait_until(lambda: bool(metadata()["version"] != first), "the partial's edit is indexed")
+    second = metadata()["version"]
+    gateway.upload("_shared/tone.md", b"{% if %}")
+    wait_until(lambda: bool(metadata()["state"] == "broken"), "the broken partial is reported")
+    assert metadata()["version"] == second
+    assert "_shared/tone.md line 1" in metadata()["error"]
+    answers = [
+        gateway.request("POST", "/v1/call", body={**request, "version": version}).json()
+        for version in (first, second)
+    ]
+    assert [answer["prompt"]["version"] for answer in answers] == [first, second]
+    assert answers[0]["text"] != answers[1]["text"]
+
+
+def test_a_label_serves_its_versions_and_a_canary_is_sticky_and_can_be_taken_back(gateway: Stack) -> None:
+    stable = upload(gateway, "edit/label.md", "One {{ name }}")
+    canary = upload(gateway, "edit/label.md", "Two, and longer: {{ name }}")
+    index = DynamoPromptIndex(client("dynamodb", gateway.emulator), gateway.outputs["PromptTableName"])
+
+    def move(*versions: str, percent: int | None = None) -> None:
+        seen = asyncio.run(index.labels("edit/label.md"))
+        before, after = seen.shares.get("production", ()), shares_of(versions, percent)
+        step = LabelMove("edit/label.md", "production", before, after, datetime.now(UTC), "tests")
+        assert asyncio.run(index.move_label(step, seen))
+
+    def served(key: str) -> str:
+        request = {"prompt": "edit/label", "variables": {"name": "Ada"}, "label": "production"}
+        answer = gateway.request("POST", "/v1/call", body={**request, "sticky_key": key})
+        return str(answer.json()["prompt"]["version"])
+
+    move(stable)
+    wait_until(lambda: served("anyone") == stable, "the label is served")
+    move(stable, canary, percent=50)
+    keys = [f"caller-{n}" for n in range(12)]
+    wait_until(lambda: {served(key) for key in keys} == {stable, canary}, "the canary is served")
+    time.sleep(1.5)  # every environment has looked again by now
+    assert [served(key) for key in keys] == [served(key) for key in keys]
+    move(stable)
+    wait_until(lambda: {served(key) for key in keys} == {stable}, "the canary is taken back")
+    described = gateway.request("GET", "/v1/prompts/edit/label").json()
+    assert described["labels"] == {"production": [{"version": stable, "percent": 100}]}
+    assert {item["version"] for item in described["history"]} == {stable, canary}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,15 +21,19 @@ from hypothesis.stateful import (
 from moto import mock_aws
 from typing_extensions import override
 
-from llm_gateway.prompts.indexing import PromptIndexer, PromptUploads, Upload
-from llm_gateway.stores.prompt_bucket import S3PromptUploads
+from llm_gateway.models import PromptEntry, Stamp, own_version
+from llm_gateway.prompts.assembly import PromptUploads, Upload
+from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.stores.memory import InMemoryPromptIndex
+from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from tests.contract.tables import client, create_bucket, create_table
 from tests.fakes import NOON
 
-PATHS = ["a.md", "support/b.prompt"]
+PATHS = ["a.md", "support/b.prompt", "_tone.md"]
 GOOD, BETTER, BROKEN = b"Hello {{ name }}", b"Hello, dear {{ name }}", b"Hello {% if %}"
-State = tuple[str, str | None, str | None]
+INCLUDING = b'{% include "_tone.md" %} {{ name }}'
+Seen = tuple[tuple[PromptEntry, Stamp] | None, Upload | None]
 
 
 class Histories(RuleBasedStateMachine):
@@ -40,16 +45,19 @@ class Histories(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.bucket = create_bucket(self.s3)
-        self.index = DynamoPromptIndex(self.dynamodb, create_table(self.dynamodb, "PromptTable"))
-        self.indexer = self._indexer(S3PromptUploads(self.s3, self.bucket))
+        self.table = create_table(self.dynamodb, "PromptTable")
+        self.index = DynamoPromptIndex(self.dynamodb, self.table)
+        self.indexer = self._indexer(S3PromptFiles(self.s3, self.bucket))
         self.history: dict[str, list[tuple[str, bytes | None]]] = {path: [] for path in PATHS}
         self.made: list[tuple[str, str]] = []
         self.delivered: set[int] = set()
         self.lost: set[int] = set()
-        self.under_way: list[tuple[int, Upload | None]] = []
+        self.under_way: list[tuple[int, Seen]] = []
 
-    @rule(path=st.sampled_from(PATHS), data=st.sampled_from([GOOD, BETTER, BROKEN]))
+    @rule(path=st.sampled_from(PATHS), data=st.sampled_from([GOOD, BETTER, INCLUDING, BROKEN]))
     def upload(self, path: str, data: bytes) -> None:
+        if path == "_tone.md" and data is INCLUDING:
+            data = GOOD
         answer = self.s3.put_object(Bucket=self.bucket, Key=path, Body=data)
         self.history[path].append((answer["VersionId"], data))
         self._event(path)
@@ -82,14 +90,16 @@ class Histories(RuleBasedStateMachine):
     def begin_a_delivery_that_takes_its_time(self, choice: random.Random) -> None:
         """It has read the bucket, and writes when much else has happened."""
         number = choice.randrange(len(self.made))
-        read = S3PromptUploads(self.s3, self.bucket).newest(self.made[number][0], 1_000)
-        self.under_way.append((number, asyncio.run(read)))
+        path = self.made[number][0]
+        known = asyncio.run(self.index.stamp(path))
+        read = asyncio.run(S3PromptFiles(self.s3, self.bucket).newest(path, 1_000))
+        self.under_way.append((number, (known, read)))
 
     @precondition(lambda self: self.under_way)
     @rule(choice=st.randoms(use_true_random=False))
     def end_a_delivery_that_took_its_time(self, choice: random.Random) -> None:
         number, seen = self.under_way.pop(choice.randrange(len(self.under_way)))
-        self._deliver(number, self._indexer(SeenBefore(self.s3, self.bucket, seen)))
+        self._deliver(number, self._slow(seen))
 
     @precondition(lambda self: self.made)
     @rule(choice=st.randoms(use_true_random=False))
@@ -108,7 +118,7 @@ class Histories(RuleBasedStateMachine):
             return
         while self.under_way:
             number, seen = self.under_way.pop()
-            self._deliver(number, self._indexer(SeenBefore(self.s3, self.bucket, seen)))
+            self._deliver(number, self._slow(seen))
         waiting = [n for n in range(len(self.made)) if n not in self.delivered | self.lost]
         random.Random(len(self.made)).shuffle(waiting)
         for number in waiting:
@@ -124,50 +134,79 @@ class Histories(RuleBasedStateMachine):
     def _indexer(self, uploads: PromptUploads) -> PromptIndexer:
         return PromptIndexer(uploads, self.index, 1_000, lambda: NOON)
 
+    def _slow(self, seen: Seen) -> PromptIndexer:
+        """Once the index refuses its write it looks again, at what is true by then."""
+        known, upload = seen
+        index = SeenEntry(self.dynamodb, self.table, known)
+        return PromptIndexer(SeenUpload(self.s3, self.bucket, upload), index, 1_000, lambda: NOON)
+
     def _deliver(self, number: int, indexer: PromptIndexer | None = None) -> None:
         path, sequencer = self.made[number]
         asyncio.run((indexer or self.indexer).index(path, sequencer))
         self.delivered.add(number)
 
     def _check(self) -> None:
-        entries = [entry for entry, _ in asyncio.run(self.index.everything()).values()]
-        found = {e.path: (e.state, e.version, e.uploaded_version) for e in entries if e.state != "deleted"}
-        for path, history in self.history.items():
-            assert found.get(path) in allowed(history), path
+        """The index is what a fresh one, made by looking at the bucket alone, would be."""
+        fresh = InMemoryPromptIndex()
+        asyncio.run(
+            PromptIndexer(S3PromptFiles(self.s3, self.bucket), fresh, 1_000, lambda: NOON).reconcile()
+        )
+        expected = {path: e for path, e in asyncio.run(fresh.everything()).items() if e.state != "deleted"}
+        entries = asyncio.run(self.index.everything())
+        found = {path: entry for path, entry in entries.items() if entry.state != "deleted"}
+        assert {p: comparable(e) for p, e in found.items()} == {p: comparable(e) for p, e in expected.items()}
+        for path in set(PATHS) - {"_tone.md"}:
+            self._check_served(path, found.get(path))
+
+    def _check_served(self, path: str, entry: PromptEntry | None) -> None:
+        """And what a fresh look gives is what an author means: the newest that works."""
+        history = self.history[path]
+        if not history or history[-1][1] is None:
+            assert entry is None, path
+            return
+        assert entry is not None, path
+        newest, data = history[-1]
+        assert entry.sources[path] == newest, path
+        usable = {GOOD, BETTER} | ({INCLUDING} if self._tone_was_ever_good() else set())
+        if data in usable:
+            assert entry.version is not None, path
+            assert own_version(entry.version) == newest, path
+        elif data is BROKEN:
+            assert entry.state == "broken", path
+        if entry.version is not None:
+            assert dict(history)[own_version(entry.version)] in usable, path
+
+    def _tone_was_ever_good(self) -> bool:
+        return any(data in (GOOD, BETTER) for _, data in self.history["_tone.md"])
 
 
-class SeenBefore(S3PromptUploads):
-    """The bucket, of which the newest state was read some time ago."""
+class SeenUpload(S3PromptFiles):
+    """The bucket, of which the newest state was read some time ago, the first time."""
 
     def __init__(self, s3: Any, bucket: str, seen: Upload | None) -> None:
         super().__init__(s3, bucket)
-        self._seen = seen
+        self._seen = [seen]
 
     @override
     async def newest(self, path: str, max_bytes: int) -> Upload | None:
-        return self._seen
+        return self._seen.pop() if self._seen else await super().newest(path, max_bytes)
 
 
-def allowed(history: list[tuple[str, bytes | None]]) -> set[State | None]:
-    """What follows from a path's history alone: state, served version, newest version.
+class SeenEntry(DynamoPromptIndex):
+    """The index, of which an entry was read some time ago, the first time."""
 
-    A good version that follows a deletion within the same second may count as deleted, too.
-    """
-    if not history or history[-1][1] is None:
-        return {None}
-    newest = history[-1][0]
-    after_deletion: set[State | None] = set()
-    for number, (version, data) in enumerate(history):
-        if data is None:
-            after_deletion = {("broken", None, newest)}
-            served = None
-        elif data is not BROKEN:
-            served = version
-        elif number == 0:
-            served = None
-    if served == newest:
-        return {("ok", newest, newest)}
-    return {("broken", served, newest)} | after_deletion
+    def __init__(self, dynamodb: Any, table: str, seen: tuple[PromptEntry, Stamp] | None) -> None:
+        super().__init__(dynamodb, table)
+        self._seen = [seen]
+
+    @override
+    async def stamp(self, path: str) -> tuple[PromptEntry, Stamp] | None:
+        return self._seen.pop() if self._seen else await super().stamp(path)
+
+
+def comparable(entry: PromptEntry) -> PromptEntry:
+    """Moto dates listings coarsely."""
+    return replace(entry, last_modified=NOON)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from moto import mock_aws
 
 from llm_gateway.errors import PromptNotFound
+from llm_gateway.prompts.assembly import PromptUploads
 from llm_gateway.prompts.catalogue import PromptBodies
-from llm_gateway.prompts.indexing import PromptUploads
-from llm_gateway.stores.prompt_bucket import S3PromptBodies, S3PromptUploads
+from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_bucket
 from tests.fakes import InMemoryPromptFiles
@@ -39,7 +39,7 @@ def s3_files(emulator: Emulator | None) -> Files:
     def delete(path: str) -> object:
         return s3.delete_object(Bucket=bucket, Key=path)
 
-    return Files(S3PromptBodies(s3, bucket), S3PromptUploads(s3, bucket), upload, delete)
+    return Files(S3PromptFiles(s3, bucket), S3PromptFiles(s3, bucket), upload, delete)
 
 
 @pytest.fixture(params=["memory", "moto", "local-aws"])

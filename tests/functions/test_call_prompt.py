@@ -28,7 +28,7 @@ def ledger(functions: Functions) -> list[Any]:
 def test_a_call_over_http_is_answered_counted_and_logged(functions: Functions, stored_prompt: str) -> None:
     status, body = functions.http("call_prompt", "call_prompt_http")
     assert status == 200
-    assert body["prompt"] == {"path": "support/reply.prompt", "version": stored_prompt}
+    assert body["prompt"] == {"path": "support/reply.prompt", "version": stored_prompt, "label": None}
     assert body["test_mode"] is True
     assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + body["usage"]["output_tokens"]
     [record] = ledger(functions)

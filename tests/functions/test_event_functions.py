@@ -53,7 +53,22 @@ def test_s3s_test_event_is_no_prompt(functions: Functions) -> None:
     assert functions.run("index_prompt", "index_prompt_test_event") == {}
 
 
-@pytest.mark.parametrize("key", ["logo.png", "_partials/tone.md", "notes", "a//b.md"])
+def test_a_partial_that_changes_renews_every_prompt_that_includes_it(functions: Functions) -> None:
+    partial = uploaded(functions, "index_prompt_partial", "_shared/tone.md", "Be kind, {{ name }}.")
+    assert functions.run("index_prompt", partial) == {}
+    event = uploaded(
+        functions, "index_prompt_created", "support/reply.prompt", '{% include "_shared/tone.md" %}'
+    )
+    assert functions.run("index_prompt", event) == {"indexed": 1}
+    partial = uploaded(functions, "index_prompt_partial", "_shared/tone.md", "Be brief, {{ user }}.")
+    assert functions.run("index_prompt", partial) == {"indexed": 1}
+    _, metadata = functions.http("get_prompt_metadata", "get_prompt_metadata_found")
+    assert metadata["required_variables"] == ["user"]
+    assert list(metadata["partials"]) == ["_shared/tone.md"]
+    assert [item["error"] for item in metadata["history"]] == [None, None]
+
+
+@pytest.mark.parametrize("key", ["logo.png", "notes", "a//b.md"])
 def test_other_files_are_left_alone(functions: Functions, key: str) -> None:
     event = uploaded(functions, "index_prompt_created", key)
     event["Records"][0]["s3"]["object"]["key"] = key

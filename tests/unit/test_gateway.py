@@ -27,12 +27,12 @@ from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.indexing import PromptIndexer
 from llm_gateway.routing import Router
+from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import UsageRecord
 from llm_gateway.wire import CallRequest, CallResponse
 from tests.fakes import (
     NOON,
     InMemoryPromptFiles,
-    InMemoryPromptIndex,
     InMemoryUsage,
     RecordingObserver,
     ScriptedProvider,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llm_gateway.gateway import Gateway
     from llm_gateway.prompts.indexing import PromptIndexer
     from llm_gateway.routing import Provider, Router
+    from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
     from llm_gateway.stores.usage_table import DynamoRollups
 
@@ -55,16 +56,16 @@ class Parts:
         """CallPrompt."""
         from llm_gateway.gateway import Gateway, GatewayLimits
         from llm_gateway.prompts.catalogue import Catalogue
-        from llm_gateway.stores.prompt_bucket import S3PromptBodies
         from llm_gateway.stores.usage_table import DynamoUsageLedger
 
         settings = self.settings
         catalogue = Catalogue(
             self.prompt_index,
-            S3PromptBodies(self._s3, settings.required("prompt_bucket")),
+            self.prompt_files,
             ttl_s=settings.prompt_cache_ttl_s,
             cache_bytes=settings.prompt_cache_bytes,
             clock=time.monotonic,
+            unchecked=self.telemetry.prompts_unchecked,
         )
         ledger = DynamoUsageLedger(
             self._dynamodb, settings.required("usage_table"), settings.usage_retention_days
@@ -91,10 +92,15 @@ class Parts:
     def indexer(self) -> PromptIndexer:
         """Keeps the index equal to the bucket."""
         from llm_gateway.prompts.indexing import PromptIndexer
-        from llm_gateway.stores.prompt_bucket import S3PromptUploads
 
-        uploads = S3PromptUploads(self._s3, self.settings.required("prompt_bucket"))
-        return PromptIndexer(uploads, self.prompt_index, self.settings.max_prompt_bytes, _now)
+        return PromptIndexer(self.prompt_files, self.prompt_index, self.settings.max_prompt_bytes, _now)
+
+    @cached_property
+    def prompt_files(self) -> S3PromptFiles:
+        """The files of the prompts, every version of them."""
+        from llm_gateway.stores.prompt_bucket import S3PromptFiles
+
+        return S3PromptFiles(self._s3, self.settings.required("prompt_bucket"))
 
     @cached_property
     def rollups(self) -> DynamoRollups:

@@ -9,7 +9,13 @@ from datetime import datetime
 from typing import Protocol
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import GatewayError, ProviderError, ProviderTimeout, StoreUnavailable
+from llm_gateway.errors import (
+    GatewayError,
+    InvalidParameter,
+    ProviderError,
+    ProviderTimeout,
+    StoreUnavailable,
+)
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
@@ -94,7 +100,7 @@ class Gateway:
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
-        prompt = await self._load(request, time_left)
+        prompt = await self._load(request, request_id, time_left)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
         options = model.accepted(request.parameters.options(), prompt.front.options)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars)
@@ -107,12 +113,15 @@ class Gateway:
             raise
         record = call.answered(answer, deadline)
         await self._account(record, None)
-        return _response(record, answer.completion)
+        return _response(record, answer.completion, request.label)
 
-    async def _load(self, request: CallRequest, time_left: Deadline) -> Prompt:
+    async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
+        if request.version is not None and request.label is not None:
+            raise InvalidParameter("Give 'version' or 'label', not both.", param="label")
         try:
             async with asyncio.timeout(time_left.remaining_s()):
-                return await self._prompts.load(request.prompt, request.version)
+                key = request.sticky_key or request.calling_service or request_id
+                return await self._prompts.load(request.prompt, request.version, request.label, key)
         except TimeoutError as error:
             raise StoreUnavailable("The prompt could not be loaded in time; try again.") from error
 
@@ -172,13 +181,13 @@ def _status(error: ProviderError | None) -> CallStatus:
     return "timed_out" if isinstance(error, ProviderTimeout) else "failed"
 
 
-def _response(record: UsageRecord, completion: Completion) -> CallResponse:
+def _response(record: UsageRecord, completion: Completion, label: str | None) -> CallResponse:
     usage = record.usage
     return CallResponse(
         call_id=record.call_id,
         text=completion.text,
         finish_reason=completion.finish_reason,
-        prompt=PromptVersion(path=record.prompt, version=record.prompt_version),
+        prompt=PromptVersion(path=record.prompt, version=record.prompt_version, label=label),
         provider=record.provider,
         model=record.model,
         served_model=completion.served_model,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 from typing_extensions import TypeAliasType
@@ -19,6 +21,7 @@ TEMPERATURE_RANGE = (0.0, 2.0)
 TOP_P_RANGE = (0.0, 1.0)
 TIMEOUT_RANGE_S = (5.0, 120.0)
 MAX_STOP_SEQUENCES = 4
+LABEL_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,7 @@ class PromptEntry:
 
     Attributes:
         path: Relative path, the prompt's id (`support/reply.prompt`).
-        version: Version that is served; None if no version parses.
-        uploaded_version: The newest upload, which is another one if that is broken.
+        version: Version that is served, its partials included; None if no version parses.
         etag: Entity tag of the newest upload.
         size_bytes: Size of the newest upload.
         last_modified: When the newest upload was made, aware UTC.
@@ -118,11 +120,13 @@ class PromptEntry:
         input_schema: JSON Schema of the variables.
         error: Why the newest upload is broken, with its line; None if it is not.
         warnings: Unknown keys and the like.
+        partials: Version of each partial that is served with it, by path.
+        sources: What the entry was made from: the newest version of each file that was looked at, by
+            path; None where there was no such file.
     """
 
     path: str
     version: str | None
-    uploaded_version: str | None
     etag: str
     size_bytes: int
     last_modified: datetime
@@ -134,3 +138,79 @@ class PromptEntry:
     input_schema: Json = None
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    partials: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One version that a prompt once had, served or not.
+
+    Attributes:
+        version: Its version; for one that is broken that of the file.
+        made_at: When the newest of its files was uploaded, aware UTC.
+        size_bytes: Size of the file, without partials.
+        partials: Version of each partial that belongs to it, by path.
+        error: Why it is broken; None if it is not.
+    """
+
+    version: str
+    made_at: datetime
+    size_bytes: int
+    partials: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells one state of an entry from another.
+
+    Attributes:
+        sequencer: Of the newest event that was counted in; all of one width, compared as text.
+        writes: How often the entry was written.
+    """
+
+    sequencer: str
+    writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A version and its part of a label's calls.
+
+    Attributes:
+        version: Version of the prompt.
+        percent: 1 to 100.
+    """
+
+    version: str
+    percent: int
+
+
+Shares = tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of one prompt.
+
+    Attributes:
+        shares: By label, what it points to; the percents of each label add up to 100.
+        revision: Grows with every move; 0 if no label was ever set.
+    """
+
+    shares: Mapping[str, Shares] = field(default_factory=dict)
+    revision: int = 0
+
+
+def version_of(own: str, partials: Mapping[str, str]) -> str:
+    """The version of a prompt: its file's own, and a digest of its partials' if it has any."""
+    if not partials:
+        return own
+    listed = "\n".join(f"{path} {version}" for path, version in sorted(partials.items()))
+    return f"{own}~{sha256(listed.encode()).hexdigest()[:16]}"
+
+
+def own_version(version: str) -> str:
+    """The version of a prompt's own file, from the prompt's version."""
+    return version.partition("~")[0]

@@ -80,6 +80,12 @@ class Telemetry:
         """Something an operator may want to know."""
         self.logger.info(message, extra=facts)
 
+    def prompts_unchecked(self, error: Exception) -> None:
+        """Nobody could tell whether a prompt changed; those at hand were served on."""
+        details = error.details if isinstance(error, GatewayError) else {}
+        self.logger.warning("prompts unchecked", extra={"error": type(error).__name__, "details": details})
+        self.count({"PromptsUnchecked": 1})
+
     def count(
         self,
         counts: dict[str, float | None],

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
-from typing_extensions import override
 
 from llm_gateway.models import (
+    LABEL_PATTERN,
     MAX_STOP_SEQUENCES,
     TEMPERATURE_RANGE,
     TIMEOUT_RANGE_S,
     TOP_P_RANGE,
     FinishReason,
+    Labels,
     ModelOptions,
     PromptEntry,
+    Revision,
 )
 
+HISTORY_LIMIT = 20
 _PRINTABLE = r"^\P{C}+$"
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
@@ -69,6 +73,16 @@ class CallRequest(_Wire):
     version: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,1024}$")] | None = Field(
         None, description="Exactly this version; the current one if left out."
     )
+    label: Annotated[str, Field(pattern=LABEL_PATTERN)] | None = Field(
+        None,
+        description="The version this label points to; not together with `version`.",
+        examples=["production"],
+    )
+    sticky_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None,
+        description="Whoever the answer is for, by any name: the same key gets the same version of a label "
+        "that has a canary. `calling_service` if left out.",
+    )
     variables: dict[str, JsonValue] = Field(
         default_factory=dict, description="Values of the prompt's variables."
     )
@@ -86,10 +100,11 @@ class CallRequest(_Wire):
 
 
 class PromptVersion(_Wire):
-    """Which file answered."""
+    """Which prompt answered."""
 
     path: str
     version: str
+    label: str | None = Field(description="The label it was called by.")
 
 
 class Usage(_Wire):
@@ -144,6 +159,22 @@ class PromptList(_Wire):
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null at the end.")
 
 
+class LabelShare(_Wire):
+    """A version and its part of a label's calls."""
+
+    version: str
+    percent: int = Field(ge=1, le=100)
+
+
+class HistoryItem(_Wire):
+    """One version that a prompt has or had."""
+
+    version: str
+    made_at: Instant = Field(description="When the newest of its files was uploaded.")
+    size_bytes: int
+    error: str | None = Field(description="Why it was never served.")
+
+
 class PromptMetadata(PromptSummary):
     """GetPromptMetadata: all the gateway knows of a prompt but its text."""
 
@@ -152,11 +183,13 @@ class PromptMetadata(PromptSummary):
     input_schema: dict[str, JsonValue] | None = Field(description="JSON Schema of the variables.")
     error: str | None = Field(description="Why the newest upload is broken.")
     warnings: list[str]
+    partials: dict[str, str] = Field(description="Version of each partial that is served with it.")
+    labels: dict[str, list[LabelShare]] = Field(description="What each label points to.")
+    history: list[HistoryItem] = Field(description=f"The newest {HISTORY_LIMIT} versions, newest first.")
 
     @classmethod
-    @override
-    def of(cls, entry: PromptEntry) -> PromptMetadata:
-        """The metadata of an index entry."""
+    def of_prompt(cls, entry: PromptEntry, labels: Labels, history: Sequence[Revision]) -> PromptMetadata:
+        """The metadata of an index entry, with the prompt's labels and versions."""
         options = entry.parameters
         schema = entry.input_schema
         return cls(
@@ -171,6 +204,15 @@ class PromptMetadata(PromptSummary):
             input_schema=schema if isinstance(schema, dict) else None,
             error=entry.error,
             warnings=list(entry.warnings),
+            partials=dict(entry.partials),
+            labels={
+                name: [LabelShare(version=share.version, percent=share.percent) for share in shares]
+                for name, shares in sorted(labels.shares.items())
+            },
+            history=[
+                HistoryItem(version=r.version, made_at=r.made_at, size_bytes=r.size_bytes, error=r.error)
+                for r in history[:HISTORY_LIMIT]
+            ],
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -27,8 +28,7 @@ BROKEN = f"{{% if {SECRET} %}}"
 
 
 def entry_of(library: Library, path: str = "a.md") -> PromptEntry | None:
-    _, entry = library.index.entries.get(path, ("", None))
-    return entry
+    return library.entry(path)
 
 
 def test_an_upload_is_indexed_with_all_that_callers_ask_about() -> None:
@@ -40,7 +40,6 @@ def test_an_upload_is_indexed_with_all_that_callers_ask_about() -> None:
     assert entry == PromptEntry(
         path="a.md",
         version=version,
-        uploaded_version=version,
         etag=f"etag-{version}",
         size_bytes=len(GOOD),
         last_modified=NOON,
@@ -57,6 +56,7 @@ def test_an_upload_is_indexed_with_all_that_callers_ask_about() -> None:
         },
         error=None,
         warnings=("unknown key 'topic' is ignored",),
+        sources={"a.md": version},
     )
 
 
@@ -90,7 +90,7 @@ def test_a_broken_upload_is_described_while_the_last_good_version_stays() -> Non
         assert entry is not None
         assert entry == replace(
             good,
-            uploaded_version=broken,
+            sources={"a.md": broken},
             state="broken",
             error=entry.error,
             etag=f"etag-{broken}",
@@ -130,7 +130,11 @@ def test_a_later_event_counts_whatever_the_length_of_its_sequencer(later: str) -
     library.files.delete("a.md")
     outcome, entry = library.process_event("a.md", later)
     assert outcome == "deleted"
-    assert entry == entry_of(library) == PromptEntry("a.md", None, None, "", 0, NOON, state="deleted")
+    assert (
+        entry
+        == entry_of(library)
+        == PromptEntry("a.md", None, "", 0, NOON, state="deleted", sources={"a.md": None})
+    )
 
 
 def test_a_marker_of_a_deletion_holds_off_the_late_event_of_the_upload() -> None:
@@ -150,13 +154,13 @@ def test_every_outcome_tells_all_processes_to_look_again(
 ) -> None:
     library = Library()
     library.publish("a.md", "before")
-    before = library.index.value
+    before = asyncio.run(library.index.generation())
     if text is None:
         library.files.delete("a.md")
     else:
         library.files.upload("a.md", text.encode())
     assert library.process_event("a.md", sequencer)[0] == outcome
-    assert library.index.value > before
+    assert asyncio.run(library.index.generation()) > before
 
 
 _SEQUENCERS = st.text("0123456789abcdefABCDEF", min_size=1, max_size=40)

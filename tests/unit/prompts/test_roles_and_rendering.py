@@ -131,7 +131,7 @@ def test_a_field_named_like_a_method_is_the_field() -> None:
         ("a\n{% if b %}\nc", 3, "ends inside a tag or block"),
         ("---\na: 1\n---\n\n{% nope %}", 5, "no valid template"),
         ("{# never closed", 1, "no valid template"),
-        ("a\n{% include 'b.md' %}", 2, "'include' is not available"),
+        ("a\n{% include 'b.md' %}", 2, "'include' takes a partial"),
         ("a\n{% from 'b.md' import c %}", 2, "'import' is not available"),
         ("{% extends 'b.md' %}", 1, "'extends' is not available"),
     ],

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 from llm_gateway.models import PromptEntry
-from llm_gateway.prompts.indexing import Outcome, PromptIndexer, is_indexed
+from llm_gateway.prompts.indexing import Outcome, PromptIndexer
+from llm_gateway.prompts.path import is_prompt_file
 
 
 class IndexObserver(Protocol):
@@ -25,7 +26,7 @@ class IndexObserver(Protocol):
 async def index_uploads(
     event: Mapping[str, Any], indexer: PromptIndexer, observer: IndexObserver
 ) -> dict[str, int]:
-    """Index every prompt file that the event names; other files are none of ours.
+    """Index every prompt file that the event names, and what includes it; other files are none of ours.
 
     Returns:
         Number of files by outcome.
@@ -37,12 +38,12 @@ async def index_uploads(
     for record in event.get("Records", []):  # S3's test event has none
         item = record["s3"]["object"]
         path = unquote_plus(item["key"])
-        if not is_indexed(path):
+        if not is_prompt_file(path):
             observer.note("not a prompt file", event_name=record["eventName"])
             continue
-        outcome, entry = await indexer.index(path, item["sequencer"])
-        _report(observer, outcome, entry)
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        for outcome, entry in await indexer.index(path, item["sequencer"]):
+            _report(observer, outcome, entry)
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
     return outcomes
 
 

@@ -8,18 +8,22 @@ whether anything changed at all.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.deadline import MonotonicClock
-from llm_gateway.errors import AmbiguousPrompt, PromptBroken, PromptNotFound
-from llm_gateway.models import PromptEntry
+from llm_gateway.errors import AmbiguousPrompt, PromptBroken, PromptNotFound, StoreUnavailable
+from llm_gateway.models import Labels, PromptEntry, Revision, own_version
+from llm_gateway.prompts.labels import chosen_version
 from llm_gateway.prompts.path import check_path, has_extension, is_partial
 
 if TYPE_CHECKING:
     from llm_gateway.prompts.prompt import Prompt
+
+_CHECK_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,18 @@ class PromptIndex(Protocol):
 
     async def page(self, directory: str, limit: int, after: str | None) -> EntryPage:
         """Up to `limit` entries below `directory` (empty: all), in path order, after path `after`."""
+        ...
+
+    async def revision(self, path: str, version: str) -> Revision | None:
+        """One version of the prompt at exactly `path`; None if there never was such a version."""
+        ...
+
+    async def history(self, path: str) -> Sequence[Revision]:
+        """Every version of the prompt at exactly `path`, newest first."""
+        ...
+
+    async def labels(self, path: str) -> Labels:
+        """The labels of the prompt at exactly `path`."""
         ...
 
 
@@ -94,6 +110,7 @@ class Catalogue:
         ttl_s: Longest time the view of what is current goes unchecked, seconds.
         cache_bytes: Bound of the cached bodies, in bytes of source.
         clock: Monotonic seconds.
+        unchecked: Told why the view could not be checked; what was current is served on.
     """
 
     def __init__(
@@ -104,67 +121,128 @@ class Catalogue:
         ttl_s: float,
         cache_bytes: int,
         clock: MonotonicClock,
+        unchecked: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._index = index
         self._bodies = bodies
         self._ttl_s = ttl_s
         self._clock = clock
-        self._entries: dict[str, PromptEntry] = {}
+        self._unchecked = unchecked
+        self._view = _View()
         self._generation: int | None = None
         self._checked_at: float | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._prompts = _PromptCache(cache_bytes)
 
-    async def load(self, path: str, version: str | None = None) -> Prompt:
-        """The prompt at `path`: the current version, or exactly the one asked for.
+    async def load(
+        self, path: str, version: str | None = None, label: str | None = None, key: str = ""
+    ) -> Prompt:
+        """The prompt at `path`: the current version, exactly the one asked for, or the label's.
+
+        Args:
+            path: The prompt.
+            version: Exactly this version.
+            label: The version that this label points to.
+            key: Who asks; the same caller gets the same version of a label with a canary.
 
         Raises:
             InvalidPath, PromptNotFound, AmbiguousPrompt: As `find_entry`.
+            PromptNotFound: The prompt has no such version or label.
             PromptBroken: The version does not parse.
             StoreUnavailable: A store does not answer.
         """
-        entry = await self._current(path)
+        await self._refresh()
+        view = self._view  # what is read now must not enter a view begun after it
+        entry = await self._entry(view, path)
+        if label is not None:
+            version = await self._labelled(view, entry.path, label, key)
         wanted = version or entry.version
         if wanted is None:
             raise PromptBroken(f"'{entry.path}' has no usable version: {entry.error}.", param="prompt")
-        return self._prompts.get(entry.path, wanted) or await self._read(entry.path, wanted)
+        return self._prompts.get(entry.path, wanted) or await self._read(entry, wanted)
 
-    async def _current(self, path: str) -> PromptEntry:
-        await self._refresh()
-        entries = self._entries  # what is read now must not enter a view begun after it
-        if path not in entries:
-            entries[path] = await find_entry(self._index, path)
-        return entries[path]
+    async def _entry(self, view: _View, path: str) -> PromptEntry:
+        if path not in view.entries:
+            view.entries[path] = await find_entry(self._index, path)
+        return view.entries[path]
+
+    async def _labelled(self, view: _View, path: str, label: str, key: str) -> str:
+        if path not in view.labels:
+            view.labels[path] = await self._index.labels(path)
+        known = view.labels[path].shares
+        if label not in known:
+            listed = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise PromptNotFound(f"'{path}' has no such label; {listed}.", param="label")
+        return chosen_version(known[label], path, label, key)
 
     async def _refresh(self) -> None:
-        """Forget the entries if the shared generation moved; look at most once per `ttl_s`.
+        """Look at the shared generation, at most once per `ttl_s`, and beside the call if there is time.
 
         The first view of a process is dated before it is read and its generation left unknown, so
-        a cold call needs no extra read and still nothing outlives `ttl_s` unchecked.
+        a cold call needs no extra read and still nothing outlives `ttl_s` unchecked. From half of
+        `ttl_s` on, calls start the next look without waiting for it.
         """
         now = self._clock()
-        if self._checked_at is not None and now - self._checked_at >= self._ttl_s:
-            generation = await self._index.generation()
-            if generation != self._generation:
-                self._entries = {}
-            self._generation = generation
+        if self._checked_at is None:
             self._checked_at = now
-        elif self._checked_at is None:
-            self._checked_at = now
+        age = now - self._checked_at
+        if age >= self._ttl_s:
+            await self._check(now)
+        elif age >= self._ttl_s / 2 and (self._checking is None or self._checking.done()):
+            self._checking = asyncio.create_task(self._check(now))
 
-    async def _read(self, path: str, version: str) -> Prompt:
+    async def _check(self, now: float) -> None:
+        """Forget the view if the generation moved; keep it for another `ttl_s` if nobody can tell."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                generation = await self._index.generation()
+        except (StoreUnavailable, TimeoutError) as error:
+            self._unchecked(error)
+        else:
+            if generation != self._generation:
+                self._view = _View()
+            self._generation = generation
+        self._checked_at = now
+
+    async def _read(self, entry: PromptEntry, version: str) -> Prompt:
         # The parser brings Jinja2 and YAML; whoever only lists prompts never loads them.
         from llm_gateway.prompts.front_matter import PromptSyntaxError
         from llm_gateway.prompts.prompt import parse_prompt
 
-        data = await self._bodies.read(path, version)
+        partials = await self._partials(entry, version)
+        files = {entry.path: own_version(version), **partials}
+        bodies = await asyncio.gather(*(self._bodies.read(path, v) for path, v in files.items()))
+        data, *included = bodies
         try:
-            prompt = parse_prompt(path, version, data)
+            prompt = parse_prompt(entry.path, version, data, dict(zip(partials, included, strict=True)))
         except PromptSyntaxError as error:
             raise PromptBroken(
-                f"This version of '{path}' does not parse: {error}.", param="version"
+                f"This version of '{entry.path}' does not parse: {error}.", param="version"
             ) from error
         self._prompts.put(prompt)
         return prompt
+
+    async def _partials(self, entry: PromptEntry, version: str) -> Mapping[str, str]:
+        """The versions of the partials that belong to a version of a prompt."""
+        if version == entry.version:
+            return entry.partials
+        if version == own_version(version):
+            return {}
+        revision = await self._index.revision(entry.path, version)
+        if revision is None:
+            raise PromptNotFound(
+                f"There is no such version of '{entry.path}'; leave 'version' out for the current one.",
+                param="version",
+            )
+        return revision.partials
+
+
+@dataclass(slots=True)
+class _View:
+    """What one process knows of what is current."""
+
+    entries: dict[str, PromptEntry] = field(default_factory=dict)
+    labels: dict[str, Labels] = field(default_factory=dict)
 
 
 class _PromptCache:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from jinja2 import nodes
 from typing_extensions import override
 
-from llm_gateway.prompts.front_matter import split_front_matter
-from llm_gateway.prompts.prompt import Prompt, parse_prompt
-from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment
+from llm_gateway.prompts.composition import Composition, compose, included, read_source
+from llm_gateway.prompts.prompt import Prompt, built_prompt
+from llm_gateway.prompts.sandbox import GLOBALS, environment
 from llm_gateway.prompts.yaml_mapping import KeyPath, line_of
 
 KNOWN_NAMES = (*GLOBALS, "self")
 Severity = Literal["error", "warning"]
-environment = cache(PromptEnvironment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +49,13 @@ class Subject:
 
     Attributes:
         prompt: The prompt.
-        body: Its template's source, lines ended by a single newline.
-        tree: The syntax tree of `body`.
-        offset: Lines of the file before the body.
+        composition: Its template's source, partials included.
+        tree: The syntax tree of that.
     """
 
     prompt: Prompt
-    body: str
+    composition: Composition
     tree: nodes.Template
-    offset: int
 
     @classmethod
     def read(cls, path: str, files: Mapping[str, bytes]) -> Subject:
@@ -68,15 +64,22 @@ class Subject:
         Raises:
             PromptSyntaxError: It cannot be used.
         """
-        prompt = parse_prompt(path, "", files[path])
-        text = files[path].decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        _, body, offset = split_front_matter(text)
-        return cls(prompt, body, environment().parse(body), offset)
+        source = read_source(path, files[path])
+        partials = included(source, files)
+        prompt = built_prompt(source, partials, "")
+        composition = compose(source, partials)
+        return cls(prompt, composition, environment().parse(composition.text))
+
+    @property
+    def body(self) -> str:
+        """The template's source, lines ended by a single newline."""
+        return self.composition.text
 
     def at_key(self, keys: KeyPath, severity: Severity, code: str, message: str) -> Finding:
         """A finding about a key of the front matter, or the nearest one above it."""
         return Finding(self.prompt.path, line_of(self.prompt.front.lines, keys), severity, code, message)
 
     def at_line(self, line: int, severity: Severity, code: str, message: str) -> Finding:
-        """A finding about a line of the body, counted from 1."""
-        return Finding(self.prompt.path, line + self.offset, severity, code, message)
+        """A finding about a line of the body, counted from 1, told where its author wrote it."""
+        source, own_line = self.composition.origins[min(line, len(self.composition.origins)) - 1]
+        return Finding(source.path, own_line + source.offset, severity, code, message)

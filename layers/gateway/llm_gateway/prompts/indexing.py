@@ -1,97 +1,73 @@
-"""From an uploaded file to its index entry.
+"""From uploaded files to their index entries.
 
-Events only say *that* something happened to a path. What is true now is read from the bucket, and
-written under the event's sequencer, so duplicates and late events change nothing.
+Events only say *that* something happened to a path. What is true now is read from the store, and
+written only if the entry is still the one that was there before the store was read: so duplicates,
+late events and two writers at once change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, Protocol
 
-from llm_gateway.models import PromptEntry
+from llm_gateway.errors import StoreUnavailable
+from llm_gateway.models import PromptEntry, Revision, Stamp, own_version
+from llm_gateway.prompts.assembly import Assembly, PromptUploads, assemble
 from llm_gateway.prompts.catalogue import PromptIndex
-from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.path import is_partial, is_prompt_file
-from llm_gateway.prompts.prompt import parse_prompt
 
 Outcome = Literal["indexed", "broken", "deleted", "outdated"]
+BEFORE_EVERY_EVENT = "0"  # compares below every padded sequencer
 _SEQUENCER_WIDTH = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """The newest state of a file.
-
-    Attributes:
-        version: Version id the store gave it.
-        etag: Entity tag.
-        size_bytes: Size.
-        last_modified: Aware UTC.
-        data: The bytes; None if the file is larger than the gateway reads.
-    """
-
-    version: str
-    etag: str
-    size_bytes: int
-    last_modified: datetime
-    data: bytes | None
-
-
-class PromptUploads(Protocol):
-    """The files as authors uploaded them. All methods raise StoreUnavailable if the store does not answer."""
-
-    async def newest(self, path: str, max_bytes: int) -> Upload | None:
-        """The file at `path` as it is now; None if it does not exist."""
-        ...
-
-    def earlier(self, path: str, version: str, max_bytes: int) -> AsyncGenerator[Upload, None]:
-        """What was at `path` before `version`, newest first, back to its last deletion."""
-        ...
-
-    async def current(self) -> Mapping[str, str]:
-        """The newest version of every file that exists, by path."""
-        ...
+_ATTEMPTS = 10
+_AT_ONCE = 16
 
 
 class WritablePromptIndex(PromptIndex, Protocol):
     """An index that this process may change."""
 
-    async def put(self, entry: PromptEntry, sequencer: str) -> bool:
-        """Write `entry` unless something newer is there; True if written.
+    async def stamp(self, path: str) -> tuple[PromptEntry, Stamp] | None:
+        """The entry at `path` as it is at this moment, a deleted one too; None if there is none."""
+        ...
+
+    async def put(self, entry: PromptEntry, stamp: Stamp, seen: Stamp | None) -> bool:
+        """Write `entry` if what is there is still what was `seen`; True if written.
 
         Args:
             entry: The new entry; `deleted` ones stay as a marker for late events.
-            sequencer: Orders events of the same path, compared as text, all of one width.
+            stamp: The new entry's stamp.
+            seen: The stamp that was there, None if there was no entry.
         """
         ...
 
-    async def repair(self, entry: PromptEntry, seen: str | None) -> bool:
-        """Write `entry` if no event came since its path was looked at; True if written.
-
-        The sequencer stays what it is, so an event that is late or yet to come still counts.
-
-        Args:
-            entry: The entry as it should be.
-            seen: The sequencer that was there, None if there was no entry.
-        """
-        ...
-
-    async def everything(self) -> Mapping[str, tuple[PromptEntry, str]]:
-        """Every entry, deleted ones too, and its sequencer, by path."""
+    async def everything(self) -> Mapping[str, PromptEntry]:
+        """Every entry, deleted ones too, by path."""
         ...
 
     async def bump_generation(self) -> None:
         """Tell every process that something changed. Bumping once too often does no harm."""
         ...
 
+    async def add_revision(self, path: str, revision: Revision) -> None:
+        """Keep a version of a prompt for its history; once it is there it stays as it is."""
+        ...
+
+    async def add_includer(self, partial: str, path: str) -> None:
+        """Remember that the prompt at `path` includes `partial`, or did."""
+        ...
+
+    async def includers(self, partial: str) -> Sequence[str]:
+        """The paths of the prompts that include `partial`, or did."""
+        ...
+
 
 class PromptIndexer:
     """Keeps the index equal to the uploads.
 
-    An entry follows from what is in the bucket and from nothing else, so it does not matter which
+    An entry follows from what is in the store and from nothing else, so it does not matter which
     event made it be written, nor in which order events came.
 
     Args:
@@ -113,8 +89,8 @@ class PromptIndexer:
         self._max_bytes = max_bytes
         self._now = now
 
-    async def index(self, path: str, sequencer: str) -> tuple[Outcome, PromptEntry]:
-        """Read what is at `path` now and write its entry.
+    async def index(self, path: str, sequencer: str) -> Sequence[tuple[Outcome, PromptEntry]]:
+        """Read what is at `path` now and write its entry; for a partial, those of all that include it.
 
         The generation is bumped even if the entry was already there: an earlier delivery of the
         same event may have died between the two writes.
@@ -123,54 +99,69 @@ class PromptIndexer:
             path: The file.
             sequencer: The event's sequencer, hexadecimal, of any length.
         """
-        entry = await self._entry(path)
-        written = await self._index.put(entry, padded(sequencer))
+        if is_partial(path):
+            results = await self._write_all(await self._index.includers(path))
+        else:
+            results = [await self._write(path, padded(sequencer))]
         await self._index.bump_generation()
-        return (_outcome(entry) if written else "outdated"), entry
+        return results
 
     async def reconcile(self) -> Sequence[PromptEntry]:
         """Repair what lost events left behind; returns the entries that were wrong."""
-        files = {path: v for path, v in (await self._uploads.current()).items() if is_indexed(path)}
+        files = await self._uploads.current()
         entries = await self._index.everything()
-        known = {path: entry.uploaded_version for path, (entry, _) in entries.items()}
-        drifted = [path for path in sorted(files.keys() | known) if files.get(path) != known.get(path)]
-        repaired: list[PromptEntry] = []
-        for path in drifted:
-            entry = await self._entry(path)
-            _, seen = entries.get(path, (None, None))
-            if await self._index.repair(entry, seen):
-                repaired.append(entry)
+        drifted = {path for path in files if is_indexed(path) and path not in entries}
+        for path, entry in entries.items():
+            if any(files.get(source) != version for source, version in entry.sources.items()):
+                drifted.add(path)
+        repaired = [entry for _, entry in await self._write_all(sorted(drifted))]
         if repaired:
             await self._index.bump_generation()
         return repaired
 
-    async def _entry(self, path: str) -> PromptEntry:
-        upload = await self._uploads.newest(path, self._max_bytes)
-        if upload is None:
-            return PromptEntry(path, None, None, "", 0, self._now(), state="deleted")
-        try:
-            return _parsed(path, upload)
-        except PromptSyntaxError as error:
-            return await self._broken(path, upload, str(error))
+    async def _write_all(self, paths: Sequence[str]) -> list[tuple[Outcome, PromptEntry]]:
+        slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def _broken(self, path: str, newest: Upload, reason: str) -> PromptEntry:
-        """The newest upload is described; the last one that parses, if any, stays in service."""
-        good = PromptEntry(path, None, newest.version, "", 0, newest.last_modified)
-        async for upload in self._uploads.earlier(path, newest.version, self._max_bytes):
-            try:
-                good = _parsed(path, upload)
-                break
-            except PromptSyntaxError:
-                continue
-        return replace(
-            good,
-            uploaded_version=newest.version,
-            etag=newest.etag,
-            size_bytes=newest.size_bytes,
-            last_modified=newest.last_modified,
-            state="broken",
-            error=reason,
-        )
+        async def write(path: str) -> tuple[Outcome, PromptEntry]:
+            async with slots:
+                return await self._write(path, None)
+
+        return list(await asyncio.gather(*(write(path) for path in paths)))
+
+    async def _write(self, path: str, sequencer: str | None) -> tuple[Outcome, PromptEntry]:
+        """Write the entry of `path`; without an event the sequencer stays, so late events still count."""
+        for _ in range(_ATTEMPTS):
+            known = await self._index.stamp(path)
+            before, seen = known or (None, None)
+            if before and seen and sequencer is not None and seen.sequencer >= sequencer:
+                return "outdated", before
+            entry = await self._entry(path, before)
+            stamp = Stamp(
+                sequencer=sequencer or (seen.sequencer if seen else BEFORE_EVERY_EVENT),
+                writes=seen.writes + 1 if seen else 1,
+            )
+            if await self._index.put(entry, stamp, seen):
+                return _outcome(entry), entry
+        raise StoreUnavailable("The entry of a prompt is written by too many at once; try again.")
+
+    async def _entry(self, path: str, before: PromptEntry | None) -> PromptEntry:
+        announce = self._announcer(path, before)
+        made = await assemble(self._uploads, path, self._max_bytes, announce)
+        if made is None:
+            return PromptEntry(path, None, "", 0, self._now(), state="deleted", sources={path: None})
+        for revision in _revisions(made):
+            await self._index.add_revision(path, revision)
+        return _described(path, made)
+
+    def _announcer(self, path: str, before: PromptEntry | None) -> Callable[[str], Awaitable[None]]:
+        """Includers are written down before a partial is read, so that no change of it is missed."""
+        known = before.sources if before else {}
+
+        async def announce(partial: str) -> None:
+            if partial not in known:
+                await self._index.add_includer(partial, path)
+
+        return announce
 
 
 def is_indexed(path: str) -> bool:
@@ -190,19 +181,39 @@ def _outcome(entry: PromptEntry) -> Outcome:
     return "indexed" if entry.state == "ok" else entry.state
 
 
-def _parsed(path: str, upload: Upload) -> PromptEntry:
-    if upload.data is None:
-        raise PromptSyntaxError(f"the file is too large ({upload.size_bytes} bytes)")
-    prompt = parse_prompt(path, upload.version, upload.data)
-    front = prompt.front
-    return PromptEntry(
+def _revisions(made: Assembly) -> list[Revision]:
+    """What is served, and the newest upload if that is broken."""
+    revisions: list[Revision] = []
+    if made.prompt is not None:
+        revisions.append(Revision(made.prompt.version, made.made_at, made.size_bytes, made.partials))
+    own = own_version(made.prompt.version) if made.prompt else None
+    if made.problem is not None and own != made.newest.version:
+        newest = made.newest
+        broken = Revision(newest.version, newest.last_modified, newest.size_bytes, {}, made.problem)
+        revisions.append(broken)
+    return revisions
+
+
+def _described(path: str, made: Assembly) -> PromptEntry:
+    """The newest upload is described; what is served may be an earlier one."""
+    entry = PromptEntry(
         path=path,
-        version=upload.version,
-        uploaded_version=upload.version,
-        etag=upload.etag,
-        size_bytes=upload.size_bytes,
-        last_modified=upload.last_modified,
-        required_variables=prompt.required_variables,
+        version=None,
+        etag=made.newest.etag,
+        size_bytes=made.newest.size_bytes,
+        last_modified=made.newest.last_modified,
+        state="ok" if made.problem is None else "broken",
+        error=made.problem,
+        partials=made.partials,
+        sources=made.sources,
+    )
+    if made.prompt is None:
+        return entry
+    front = made.prompt.front
+    return replace(
+        entry,
+        version=made.prompt.version,
+        required_variables=made.prompt.required_variables,
         description=front.description,
         model=front.model,
         parameters=front.options,

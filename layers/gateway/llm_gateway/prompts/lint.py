@@ -10,9 +10,10 @@ from jinja2 import nodes
 
 from llm_gateway.errors import GatewayError, UnknownModel, UnknownProvider
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.prompts.findings import Finding, Subject, environment
+from llm_gateway.prompts.findings import Finding, Subject
 from llm_gateway.prompts.front_matter import KNOWN_KEYS, PromptSyntaxError
 from llm_gateway.prompts.lint_variables import variable_findings
+from llm_gateway.prompts.sandbox import environment
 from llm_gateway.prompts.template import role_lines
 from llm_gateway.prompts.yaml_mapping import KeyPath, shown
 

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gateway.errors import InvalidVariables, MissingVariables
 from llm_gateway.models import Json, Message
-from llm_gateway.prompts.front_matter import (
-    FrontMatter,
-    PromptSyntaxError,
-    parse_front_matter,
-    split_front_matter,
-)
-from llm_gateway.prompts.template import PromptTemplate
+from llm_gateway.prompts.composition import Source, compose, read_source
+from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
+from llm_gateway.prompts.template import PromptTemplate, check_partial
 from llm_gateway.prompts.yaml_mapping import line_of
 
 if TYPE_CHECKING:
@@ -32,7 +28,7 @@ class Prompt:
         front: What its front matter says.
         template: Its compiled body.
         required_variables: Dotted names a caller must give.
-        size_bytes: Size of the file.
+        size_bytes: Size of the file and of its partials.
     """
 
     path: str
@@ -60,25 +56,40 @@ class Prompt:
         return self.template.render(filled, max_chars)
 
 
-def parse_prompt(path: str, version: str, data: bytes) -> Prompt:
+def parse_prompt(path: str, version: str, data: bytes, partials: Mapping[str, bytes] | None = None) -> Prompt:
     """Read a prompt file.
+
+    Args:
+        path: Its id.
+        version: The version of it that this is.
+        data: The file.
+        partials: The files it includes, directly or not, by path.
 
     Raises:
         PromptSyntaxError: It cannot be used; says why and, where known, on which line.
     """
-    front_text, body, offset = split_front_matter(_decode(data))
-    front = FrontMatter() if front_text is None else parse_front_matter(front_text)
-    template = PromptTemplate.compile(body, offset)
+    source = read_source(path, data)
+    sources = {name: read_source(name, content) for name, content in (partials or {}).items()}
+    return built_prompt(source, sources, version)
+
+
+def built_prompt(source: Source, partials: Mapping[str, Source], version: str) -> Prompt:
+    """As `parse_prompt`, from files that are taken apart already."""
+    front = FrontMatter() if source.front is None else parse_front_matter(source.front)
+    for partial in partials.values():
+        check_partial(partial.body, partial.error)
+    body = compose(source, partials)
+    template = PromptTemplate.compile(body.text, body.error)
     if front.output_schema is not None:
         _validator(front.output_schema, "output", front)
     return Prompt(
-        path=path,
+        path=source.path,
         version=version,
         front=front,
         template=template,
         validator=None if front.input_schema is None else _validator(front.input_schema, "input", front),
         required_variables=_required(front, template),
-        size_bytes=len(data),
+        size_bytes=source.size_bytes + sum(partial.size_bytes for partial in partials.values()),
     )
 
 
@@ -90,17 +101,6 @@ def merged(defaults: Mapping[str, Json], given: Mapping[str, Json]) -> dict[str,
         if isinstance(below, dict) and isinstance(above, dict):
             result[name] = merged(below, above)
     return result
-
-
-def _decode(data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PromptSyntaxError("the file is not UTF-8 text", line) from error
-    if "\0" in text:
-        raise PromptSyntaxError("the file holds a NUL character", text[: text.index("\0")].count("\n") + 1)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _required(front: FrontMatter, template: PromptTemplate) -> tuple[str, ...]:

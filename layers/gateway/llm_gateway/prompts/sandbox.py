@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from jinja2 import StrictUndefined, pass_eval_context
@@ -136,6 +137,12 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             return _Formatter(self).vformat(str(pattern), () if whole else args, args[0] if whole else kwargs)
 
         return run
+
+
+@cache
+def environment() -> PromptEnvironment:
+    """The one environment of this process."""
+    return PromptEnvironment()
 
 
 class _Formatter(SandboxedFormatter):

@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import get_args
 
 from jinja2 import Template, nodes
@@ -24,7 +23,7 @@ from llm_gateway.models import Json, Message, Role
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.metering import TIME_LIMIT_S, Budget, spending, text
 from llm_gateway.prompts.rewriting import metered
-from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment
+from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
 from llm_gateway.prompts.variables import required_variables
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
@@ -32,6 +31,9 @@ _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
 _OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
 _KNOWN = (*GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
 _ROLES: tuple[Role, ...] = get_args(Role)
+
+
+Fault = Callable[[str, int | None], PromptSyntaxError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +51,32 @@ class PromptTemplate:
     required: tuple[str, ...]
 
     @classmethod
-    def compile(cls, source: str, line_offset: int = 0) -> PromptTemplate:
+    def compile(cls, source: str, fault: Fault = PromptSyntaxError) -> PromptTemplate:
         """Compile a prompt's body.
 
         Args:
             source: The body, lines ended by a single newline.
-            line_offset: Lines of the file before the body, for error messages.
+            fault: Makes the error from a reason and a line of `source`.
 
         Raises:
             PromptSyntaxError: The body is no template; names the line.
         """
-        environment = _environment()
         mark = f"{_EDGE}{secrets.token_hex(16)}:"
         try:
-            marked = _mark_role_lines(environment, source, mark)
-            tree = environment.parse(marked)
-            _refuse_other_files(tree, line_offset)
+            marked = _mark_role_lines(environment(), source, mark)
+            tree = environment().parse(marked)
+            _refuse_other_files(tree, fault)
             required = required_variables(tree, _KNOWN)
             with spending(Budget(len(source))):
-                template = environment.from_string(metered(tree))
+                template = environment().from_string(metered(tree))
         except PromptSyntaxError:
             raise
         except TemplateSyntaxError as error:
-            raise PromptSyntaxError(_reason(error), error.lineno + line_offset) from error
+            raise fault(_reason(error), error.lineno) from error
         except (RecursionError, SyntaxError, MemoryError) as error:
-            raise PromptSyntaxError("the template is nested too deeply") from error
+            raise fault("the template is nested too deeply", None) from error
         except Exception as error:  # Jinja2 computes constants as it compiles, and trips over some
-            raise PromptSyntaxError("the template cannot be compiled") from error
+            raise fault("the template cannot be compiled", None) from error
         return cls(template=template, mark=mark, required=required)
 
     def render(
@@ -138,27 +139,22 @@ class PromptTemplate:
             ) from error
 
 
-@cache
-def _environment() -> PromptEnvironment:
-    return PromptEnvironment()
-
-
-def _mark_role_lines(environment: PromptEnvironment, source: str, mark: str) -> str:
+def _mark_role_lines(jinja: PromptEnvironment, source: str, mark: str) -> str:
     lines = source.split("\n")
     candidates = {n for n, line in enumerate(lines, start=1) if _ROLE_LINE.match(line)}
     if not candidates:
         return source
-    for number in candidates & _plain_lines(environment, source):
+    for number in candidates & _plain_lines(jinja, source):
         lines[number - 1] = f"{mark}{lines[number - 1].strip().removesuffix(':')}{_EDGE}"
     return "\n".join(lines)
 
 
-def _plain_lines(environment: PromptEnvironment, source: str) -> set[int]:
+def _plain_lines(jinja: PromptEnvironment, source: str) -> set[int]:
     """Numbers of the lines that hold text outside every block, comment and raw section."""
     plain: set[int] = set()
     depth = 0
     block: list[tuple[str, str]] = []
-    for line, kind, value in environment.lex(source):
+    for line, kind, value in jinja.lex(source):
         match kind:
             case "raw_begin":
                 depth += 1
@@ -186,10 +182,25 @@ def _depth_change(block: list[tuple[str, str]]) -> int:
     return -1 if keyword.startswith("end") else 0
 
 
-def _refuse_other_files(tree: nodes.Template, line_offset: int) -> None:
+def check_partial(body: str, fault: Fault) -> None:
+    """A partial is a template by itself: what it opens it closes.
+
+    Raises:
+        PromptSyntaxError: It is not; names the line.
+    """
+    try:
+        environment().parse(body)
+    except TemplateSyntaxError as error:
+        raise fault(_reason(error), error.lineno) from error
+    except RecursionError as error:
+        raise fault("the template is nested too deeply", None) from error
+
+
+def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:
+    """Includes are gone by now: their text stands in their place."""
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         tag = type(node).__name__.lower().replace("from", "")
-        raise PromptSyntaxError(f"'{tag}' is not available in prompts", node.lineno + line_offset)
+        raise fault(f"'{tag}' is not available in prompts; 'include' is", node.lineno)
 
 
 def _reason(error: TemplateSyntaxError) -> str:

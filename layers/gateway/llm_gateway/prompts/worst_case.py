@@ -13,7 +13,8 @@ from jinja2 import nodes
 
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Json, TokenUsage
-from llm_gateway.prompts.findings import Subject, environment
+from llm_gateway.prompts.findings import Subject
+from llm_gateway.prompts.sandbox import environment
 from llm_gateway.prompts.template import role_lines
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 

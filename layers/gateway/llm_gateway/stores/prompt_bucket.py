@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Any
 
 from llm_gateway.errors import PromptNotFound
-from llm_gateway.prompts.indexing import Upload
+from llm_gateway.prompts.assembly import Upload
 from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _LOOK_BACK = 20
 
 
-class S3PromptBodies:
-    """Reads versions; each is immutable."""
+class S3PromptFiles:
+    """Reads and writes versions; see PromptBodies and PromptUploads."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
@@ -34,17 +34,16 @@ class S3PromptBodies:
                 param="version",
             ) from refusal
 
-    def _read(self, path: str, version: str) -> bytes:
-        answer = self._client.get_object(Bucket=self._bucket, Key=path, VersionId=version)
-        return answer["Body"].read()
-
-
-class S3PromptUploads:
-    """Reads what is newest."""
-
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client = client
-        self._bucket = bucket
+    async def upload(self, path: str, data: bytes) -> str:
+        """Make `data` the newest version of the file at `path`; returns the version's id."""
+        answer = await ask(
+            self._client.put_object,
+            Bucket=self._bucket,
+            Key=path,
+            Body=data,
+            ContentType="text/plain; charset=utf-8",
+        )
+        return answer["VersionId"]
 
     async def newest(self, path: str, max_bytes: int) -> Upload | None:
         """See PromptUploads.newest."""
@@ -53,16 +52,20 @@ class S3PromptUploads:
         except Refused:
             return None
 
-    async def earlier(self, path: str, version: str, max_bytes: int) -> AsyncGenerator[Upload, None]:
+    async def earlier(
+        self, path: str, version: str | None, max_bytes: int, *, deleted_too: bool = False
+    ) -> AsyncGenerator[Upload, None]:
         """See PromptUploads.earlier.
 
         S3 dates deletions to the second: a version of the same second counts as deleted, too. Looks
         back over 20 versions at most.
         """
         listed = await ask(self._versions, path)
-        deleted = [marker["LastModified"] for marker in listed[1]]
-        older = dropwhile(lambda found: found["VersionId"] != version, listed[0])
-        for found in islice(older, 1, 1 + _LOOK_BACK):
+        deleted = [] if deleted_too else [marker["LastModified"] for marker in listed[1]]
+        older: Iterable[Any] = listed[0]
+        if version is not None:
+            older = islice(dropwhile(lambda found: found["VersionId"] != version, older), 1, None)
+        for found in islice(older, _LOOK_BACK):
             if any(found["LastModified"] <= moment for moment in deleted):
                 return
             try:
@@ -73,6 +76,10 @@ class S3PromptUploads:
     async def current(self) -> Mapping[str, str]:
         """See PromptUploads.current."""
         return await ask(self._current)
+
+    def _read(self, path: str, version: str) -> bytes:
+        answer = self._client.get_object(Bucket=self._bucket, Key=path, VersionId=version)
+        return answer["Body"].read()
 
     def _current(self) -> dict[str, str]:
         pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket)

@@ -1,19 +1,25 @@
 """The prompt index in DynamoDB.
 
-Keys: `pk="prompt"`, `sk=<path>` for entries, so that a page of a directory is one query of exactly
-its items; `pk="generation"`, `sk="generation"` for the number that grows with every change.
+Keys, `pk` and `sk`:
+    `prompt`, path                  an entry, so that a page of a directory is one query of its items
+    `generation`, `generation`      the number that grows with every change
+    `history#<path>`, version       one revision
+    `labels`, path                  the labels of a prompt
+    `moves#<path>`, time#label      one move of a label, for the record
+    `includers#<partial>`, path     a prompt that includes the partial, or did
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from llm_gateway.models import PromptEntry
+from llm_gateway.models import Labels, PromptEntry, Revision, Stamp
 from llm_gateway.prompts.catalogue import EntryPage
+from llm_gateway.prompts.labels import LabelMove
 from llm_gateway.prompts.path import EXTENSIONS, has_extension
 from llm_gateway.stores.aws import Refused, ask
 
@@ -21,8 +27,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _GENERATION = {"pk": {"S": "generation"}, "sk": {"S": "generation"}}
-_BEFORE_EVERY_EVENT = "0"  # compares below every padded sequencer
 _DELETED_KEPT_S = 7 * 86_400
+Stored = TypeVar("Stored", PromptEntry, Revision, Labels, LabelMove)
 
 
 class DynamoPromptIndex:
@@ -44,9 +50,8 @@ class DynamoPromptIndex:
         read now is kept until it moves again.
         """
         if has_extension(path):
-            key = {"pk": {"S": "prompt"}, "sk": {"S": path}}
-            answer = await ask(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True)
-            items = [answer["Item"]] if "Item" in answer else []
+            item = await self._get("prompt", path)
+            items = [] if item is None else [item]
         else:
             stem = {":path": {"S": f"{path}."}}
             items, _ = await self._query("begins_with(sk, :path)", stem, ConsistentRead=True)
@@ -69,40 +74,85 @@ class DynamoPromptIndex:
         page = found[:limit]
         return EntryPage(entries=page, next_after=page[-1].path if len(found) > limit else None)
 
-    async def put(self, entry: PromptEntry, sequencer: str) -> bool:
+    async def stamp(self, path: str) -> tuple[PromptEntry, Stamp] | None:
+        """See WritablePromptIndex.stamp."""
+        item = await self._get("prompt", path)
+        if item is None:
+            return None
+        return _entry(item), Stamp(item["sequencer"]["S"], int(item["writes"]["N"]))
+
+    async def put(self, entry: PromptEntry, stamp: Stamp, seen: Stamp | None) -> bool:
         """See WritablePromptIndex.put."""
-        nothing_newer = "attribute_not_exists(pk) OR sequencer < :sequencer"
-        return await self._write(entry, sequencer, nothing_newer)
+        unchanged: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if seen is not None:
+            unchanged = {
+                "ConditionExpression": "sequencer = :sequencer AND writes = :writes",
+                "ExpressionAttributeValues": {
+                    ":sequencer": {"S": seen.sequencer},
+                    ":writes": {"N": str(seen.writes)},
+                },
+            }
+        return await self._put(_item(entry, stamp), **unchanged)
 
-    async def repair(self, entry: PromptEntry, seen: str | None) -> bool:
-        """See WritablePromptIndex.repair."""
-        if seen is None:
-            return await self.put(entry, _BEFORE_EVERY_EVENT)
-        return await self._write(entry, seen, "sequencer = :sequencer")
-
-    async def everything(self) -> Mapping[str, tuple[PromptEntry, str]]:
+    async def everything(self) -> Mapping[str, PromptEntry]:
         """See WritablePromptIndex.everything."""
-        found: dict[str, tuple[PromptEntry, str]] = {}
-        after: str | None = None
-        more = True
-        while more:
-            items, more = await self._query("", {}, after, ConsistentRead=True)
-            found |= {item["sk"]["S"]: (_entry(item), item["sequencer"]["S"]) for item in items}
-            after = items[-1]["sk"]["S"] if items else after
-        return found
+        return {item["sk"]["S"]: _entry(item) for item in await self._all("prompt")}
 
-    async def _write(self, entry: PromptEntry, sequencer: str, condition: str) -> bool:
+    async def revision(self, path: str, version: str) -> Revision | None:
+        """See PromptIndex.revision."""
+        item = await self._get(f"history#{path}", version)
+        return None if item is None else _loaded(Revision, item["revision"]["S"])
+
+    async def history(self, path: str) -> Sequence[Revision]:
+        """See PromptIndex.history."""
+        items = await self._all(f"history#{path}")
+        revisions = [_loaded(Revision, item["revision"]["S"]) for item in items]
+        return sorted(revisions, key=lambda revision: revision.made_at, reverse=True)
+
+    async def add_revision(self, path: str, revision: Revision) -> None:
+        """See WritablePromptIndex.add_revision."""
+        item = _key(f"history#{path}", revision.version)
+        item["revision"] = {"S": _dumped(revision)}
+        await self._put(item, ConditionExpression="attribute_not_exists(pk)")
+
+    async def add_includer(self, partial: str, path: str) -> None:
+        """See WritablePromptIndex.add_includer."""
+        await self._put(_key(f"includers#{partial}", path))
+
+    async def includers(self, partial: str) -> Sequence[str]:
+        """See WritablePromptIndex.includers."""
+        return [item["sk"]["S"] for item in await self._all(f"includers#{partial}")]
+
+    async def labels(self, path: str) -> Labels:
+        """See PromptIndex.labels."""
+        item = await self._get("labels", path)
+        return Labels() if item is None else _loaded(Labels, item["labels"]["S"])
+
+    async def move_label(self, move: LabelMove, seen: Labels) -> bool:
+        """See LabelStore.move_label: labels and record in one transaction."""
+        labels = {**_key("labels", move.path), "labels": {"S": _dumped(move.applied_to(seen))}}
+        labels["revision"] = {"N": str(seen.revision + 1)}
+        record = _key(f"moves#{move.path}", f"{move.moved_at.isoformat()}#{move.label}")
+        record["move"] = {"S": _dumped(move)}
+        unchanged: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if seen.revision:
+            unchanged = {
+                "ConditionExpression": "revision = :seen",
+                "ExpressionAttributeValues": {":seen": {"N": str(seen.revision)}},
+            }
+        writes: list[Any] = [{"Item": labels, **unchanged}, {"Item": record}]
+        puts: list[Any] = [{"Put": {"TableName": self._table, **write}} for write in writes]
         try:
-            await ask(
-                self._client.put_item,
-                TableName=self._table,
-                Item=_item(entry, sequencer),
-                ConditionExpression=condition,
-                ExpressionAttributeValues={":sequencer": {"S": sequencer}},
-            )
+            await ask(self._client.transact_write_items, TransactItems=puts)
         except Refused:
             return False
+        await self.bump_generation()
         return True
+
+    async def moves(self, path: str) -> Sequence[LabelMove]:
+        """See LabelStore.moves."""
+        items = await self._all(f"moves#{path}")
+        return [_loaded(LabelMove, item["move"]["S"]) for item in reversed(items)]
 
     async def bump_generation(self) -> None:
         """See WritablePromptIndex.bump_generation."""
@@ -115,28 +165,60 @@ class DynamoPromptIndex:
             ExpressionAttributeValues={":one": {"N": "1"}},
         )
 
+    async def _get(self, pk: str, sk: str) -> dict[str, Any] | None:
+        answer = await ask(
+            self._client.get_item, TableName=self._table, Key=_key(pk, sk), ConsistentRead=True
+        )
+        return dict(answer["Item"]) if "Item" in answer else None
+
+    async def _put(self, item: dict[str, Any], **condition: Any) -> bool:
+        try:
+            await ask(self._client.put_item, TableName=self._table, Item=item, **condition)
+        except Refused:
+            return False
+        return True
+
+    async def _all(self, pk: str) -> list[dict[str, Any]]:
+        """Every item under `pk`, in the order of `sk`."""
+        found: list[dict[str, Any]] = []
+        more, after = True, None
+        while more:
+            items, more = await self._query("", {}, after, pk=pk, ConsistentRead=True)
+            found += items
+            after = items[-1]["sk"]["S"] if items else after
+        return found
+
     async def _query(
-        self, condition: str, values: Mapping[str, Any], after: str | None = None, **more: Any
+        self,
+        condition: str,
+        values: Mapping[str, Any],
+        after: str | None = None,
+        pk: str = "prompt",
+        **more: Any,
     ) -> tuple[list[dict[str, Any]], bool]:
         """Items, and whether there may be more of them."""
         arguments: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk" + (f" AND {condition}" if condition else ""),
-            "ExpressionAttributeValues": {":pk": {"S": "prompt"}, **values},
+            "ExpressionAttributeValues": {":pk": {"S": pk}, **values},
             **more,
         }
         if after is not None:
-            arguments["ExclusiveStartKey"] = {"pk": {"S": "prompt"}, "sk": {"S": after}}
+            arguments["ExclusiveStartKey"] = _key(pk, after)
         answer = await ask(self._client.query, **arguments)
         return list(answer["Items"]), "LastEvaluatedKey" in answer
 
 
-def _item(entry: PromptEntry, sequencer: str) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "pk": {"S": "prompt"},
-        "sk": {"S": entry.path},
-        "sequencer": {"S": sequencer},
-        "entry": {"S": _codec().dump_json(entry).decode()},
+def _key(pk: str, sk: str) -> dict[str, Any]:
+    return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+
+def _item(entry: PromptEntry, stamp: Stamp) -> dict[str, Any]:
+    item = {
+        **_key("prompt", entry.path),
+        "sequencer": {"S": stamp.sequencer},
+        "writes": {"N": str(stamp.writes)},
+        "entry": {"S": _dumped(entry)},
     }
     if entry.state == "deleted":
         item["expires_at"] = {"N": str(int(entry.last_modified.timestamp()) + _DELETED_KEPT_S)}
@@ -144,9 +226,16 @@ def _item(entry: PromptEntry, sequencer: str) -> dict[str, Any]:
 
 
 def _entry(item: Mapping[str, Any]) -> PromptEntry:
-    return _codec().validate_json(item["entry"]["S"])
+    return _loaded(PromptEntry, item["entry"]["S"])
 
 
-@cache
-def _codec() -> TypeAdapter[PromptEntry]:
-    return TypeAdapter(PromptEntry)
+def _dumped(value: object) -> str:
+    return _codec(type(value)).dump_json(value).decode()
+
+
+def _loaded(kind: type[Stored], text: str) -> Stored:
+    value: Stored = _codec(kind).validate_json(text)
+    return value
+
+
+_codec: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import Annotated
@@ -50,8 +51,10 @@ def metadata_router(index: PromptIndex) -> APIRouter:
     async def get_prompt_metadata(
         path: Annotated[str, Path(description="Path of the prompt.", examples=["support/reply.prompt"])],
     ) -> PromptMetadata:
-        """Describe a prompt: variables, schema, parameters, version, size; never its text."""
-        return PromptMetadata.of(await find_entry(index, path))
+        """Describe a prompt: variables, schema, parameters, versions, labels, size; never its text."""
+        entry = await find_entry(index, path)
+        labels, history = await asyncio.gather(index.labels(entry.path), index.history(entry.path))
+        return PromptMetadata.of_prompt(entry, labels, history)
 
     return routes
 
