@@ -252,6 +252,37 @@ def test_json_output_needs_the_word_in_a_message(
     assert found(with_front(f"output: {output}", body=body)) == expected
 
 
+def test_what_is_wrong_in_a_partial_is_told_with_its_path_and_line() -> None:
+    files = {
+        "a.prompt": with_front(
+            *_PICO, body='{{ user.name }}{{ note }}\n{% include "_b.md" %}\n{{ x }}'
+        ).encode(),
+        "_b.md": b"Hello\n{{ user.mail }}\n\nUser:\n",
+        "_unused.md": b"{% if",
+    }
+    assert [(f.path, f.line, f.code) for f in lint("a.prompt", files, MODELS)] == [
+        ("_b.md", 2, "unknown-field"),
+        ("_b.md", 4, "nearly-a-role-line"),
+        ("a.prompt", 10, "undeclared-variable"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("partial", "place"),
+    [
+        ({}, ("a.prompt", 2)),
+        ({"_b.md": b"a\n{% if x %}"}, ("_b.md", 2)),
+        ({"_b.md": b"a\n\xff"}, ("_b.md", 2)),
+        ({"_b.md": b'{% include "_c.md" %}', "_c.md": b'x\n{% include "_b.md" %}'}, ("_c.md", 2)),
+    ],
+)
+def test_a_partial_that_cannot_be_used_is_the_only_finding(
+    partial: dict[str, bytes], place: tuple[str, int]
+) -> None:
+    files = {"a.prompt": b'Hello\n{% include "_b.md" %}', **partial}
+    assert [(f.path, f.line, f.code) for f in lint("a.prompt", files, MODELS)] == [(*place, "broken-file")]
+
+
 def test_findings_come_by_line_and_never_quote_what_the_file_says() -> None:
     text = with_front(
         f"description: {SECRET}",
