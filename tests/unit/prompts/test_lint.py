@@ -185,7 +185,7 @@ def test_what_a_schema_leaves_open_is_not_guessed(keyword: str) -> None:
         ("{a: {b: string, c: string}}", "{a: {b: x}}", None),
         ("{a: {b: string}}", "{a: {b: 1}}", "'input.default.a.b' breaks the rule 'type'"),
         ("{'a(enum)': [x, y]}", "{a: z}", "'input.default.a' breaks the rule 'enum'"),
-        ("{a: {b: string}}", "{a: {c: x}}", "'input.default.a' breaks the rule 'additionalProperties'"),
+        ("{a: {b: string}}", "{a: {c: x}}", "'input.default.a.c' breaks the rule 'additionalProperties'"),
         ("{'a(array)': {b: string}}", "{a: [{}]}", "'input.default.a.0' breaks the rule 'required'"),
         ("{type: object, minProperties: 2, properties: {a: {}}}", "{a: 1}", None),
         (
