@@ -119,7 +119,7 @@ def _unfit_defaults(subject: Subject) -> Iterator[Finding]:
 def _places(error: Any) -> Iterator[tuple[KeyPath, str]]:
     """Keys at fault and the rule they break: each name that is too much, or the value as a whole."""
     keys = tuple(str(step) for step in error.absolute_path)
-    if error.validator == "additionalProperties" and error.validator_value is False:
+    if error.validator == "additionalProperties" and "patternProperties" not in error.schema:
         known = error.schema.get("properties", {})
         yield from (((*keys, name), error.validator) for name in error.instance if name not in known)
     else:
