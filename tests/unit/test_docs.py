@@ -5,19 +5,25 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from llm_gateway import errors
 from llm_gateway.errors import GatewayError
+from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.prompt import parse_prompt
+from llm_gateway.prompts.lint import lint
+from llm_gateway.prompts.prompt import Prompt, parse_prompt
 from llm_gateway.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent.parent
+PROMPTS = ROOT / "layers" / "gateway" / "llm_gateway" / "prompts"
+NAME = "example.prompt"
+MODELS = ModelCatalogue.packaged()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_FENCE = re.compile(r"^```(?P<kind>[a-z-]*)\n(?P<text>.*?)^```$", re.M | re.S)
+_FENCE = re.compile(r"^```(?P<kind>[a-z-]*(?: \S+)?)\n(?P<text>.*?)^```$", re.M | re.S)
 
 
 def fences(page: str) -> list[tuple[str, str]]:
@@ -25,36 +31,98 @@ def fences(page: str) -> list[tuple[str, str]]:
     return [(match["kind"], match["text"]) for match in _FENCE.finditer(text)]
 
 
-def following(first: str, count: int) -> list[tuple[str, ...]]:
-    """Each block of kind `first` in the page on prompts, and the blocks that come right after it."""
+@dataclass(frozen=True)
+class Example:
+    """A prompt of the page, the partials right above it, and the blocks right below it."""
+
+    files: dict[str, bytes]
+    told: tuple[str, ...] = ()
+
+    def parsed(self) -> Prompt:
+        partials = {path: data for path, data in self.files.items() if path != NAME}
+        return parse_prompt(NAME, "v1", self.files[NAME], partials)
+
+    def linted(self) -> list[str]:
+        return [str(finding) for finding in lint(NAME, self.files, MODELS)]
+
+
+def examples(kind: str, told: int) -> list[Example]:
+    """Each example of a kind, with as many of the blocks that follow it."""
+    found: list[Example] = []
+    partials: dict[str, bytes] = {}
     blocks = fences("prompt-format.md")
-    return [
-        tuple(text for _, text in blocks[n : n + count])
-        for n, (kind, _) in enumerate(blocks)
-        if kind == first
-    ]
+    for n, (name, text) in enumerate(blocks):
+        if name.startswith("partial "):
+            partials[name.removeprefix("partial ")] = text.encode()
+            continue
+        if name == kind:
+            below = tuple(text for _, text in blocks[n + 1 : n + 1 + told])
+            found.append(Example({**partials, NAME: text.encode()}, below))
+        partials = {}
+    return found
 
 
-@pytest.mark.parametrize("example", following("prompt", 3))
-def test_an_example_prompt_gives_the_messages_that_the_page_says(example: tuple[str, str, str]) -> None:
-    source, variables, messages = example
-    prompt = parse_prompt("example.prompt", "v1", source.encode())
+@pytest.mark.parametrize("example", examples("prompt", 2))
+def test_an_example_prompt_gives_the_messages_that_the_page_says(example: Example) -> None:
+    variables, messages = example.told
+    prompt = example.parsed()
     rendered = prompt.render(json.loads(variables), 100_000)
     assert [[message.role, message.content] for message in rendered] == json.loads(messages)
     assert prompt.front.warnings == ()
 
 
-@pytest.mark.parametrize("example", following("broken-prompt", 2))
-def test_a_bad_example_is_broken_in_the_way_that_the_page_says(example: tuple[str, str]) -> None:
-    source, told = example
+@pytest.mark.parametrize("example", examples("broken-prompt", 1))
+def test_a_bad_example_is_broken_in_the_way_that_the_page_says(example: Example) -> None:
     with pytest.raises(PromptSyntaxError) as caught:
-        parse_prompt("example.prompt", "v1", source.encode())
-    assert str(caught.value) == told.strip()
+        example.parsed()
+    assert str(caught.value) == example.told[0].strip()
+
+
+@pytest.mark.parametrize("example", examples("bad-prompt", 1))
+def test_lint_says_of_a_bad_example_what_the_page_says(example: Example) -> None:
+    assert example.linted() == example.told[0].strip().split("\n")
+
+
+@pytest.mark.parametrize("example", examples("good-prompt", 0))
+def test_lint_finds_nothing_in_a_good_example(example: Example) -> None:
+    assert example.linted() == []
+
+
+def test_every_bad_example_is_told_what_is_wrong_and_most_have_a_good_one_beside_them() -> None:
+    kinds = [kind for kind, _ in fences("prompt-format.md")]
+    after_bad = [kinds[n + 1] for n, kind in enumerate(kinds) if kind == "bad-prompt"]
+    assert after_bad == ["findings"] * len(after_bad)
+    assert kinds.count("good-prompt") >= 6
+
+
+def test_what_stands_for_handlebars_is_a_template() -> None:
+    page = (ROOT / "docs" / "prompt-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*\{\{.* \| (.*) \|$", page[page.index("### From Dotprompt") :], re.M)
+    snippets = [code for row in rows for code in re.findall(r"(?:`|<code>)(\{.+?)(?:`|</code>)", row)]
+    assert len(snippets) >= 14
+    for snippet in snippets:
+        parse_prompt(NAME, "v1", snippet.replace("&#124;", "|").encode(), {"_name.prompt": b"x"})
+
+
+def test_every_code_of_the_linter_is_explained_with_its_severity() -> None:
+    source = "".join((PROMPTS / name).read_text() for name in ("lint.py", "lint_variables.py"))
+    page = (ROOT / "docs" / "prompt-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z`, -]+`) \| (error|warning|error, warning) \|", page, re.M)
+    explained = {
+        (code, severity)
+        for codes, row in rows
+        for code in re.findall(r"[a-z-]{2,}", codes)
+        for severity in row.split(", ")
+    }
+    assert explained == {
+        (code, level) for level, code in re.findall(r'"(error|warning)", "([a-z-]+)"', source)
+    }
 
 
 def test_there_are_good_and_bad_examples() -> None:
-    assert len(following("prompt", 3)) >= 8
-    assert len(following("broken-prompt", 2)) >= 4
+    assert len(examples("prompt", 2)) >= 8
+    assert len(examples("broken-prompt", 1)) >= 4
+    assert any(len(example.files) == 3 for example in examples("prompt", 2))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "prompts").rglob("*.*")), ids=lambda path: path.name)

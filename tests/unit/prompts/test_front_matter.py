@@ -197,6 +197,7 @@ def test_a_schema_must_be_valid_under_input_and_output(section: str) -> None:
         ("a: !!set {x}", "'a' must be plain JSON"),
         ("description: 5", "'description' must be text"),
         ("model: gpt-4o", "provider/name"),
+        ("model: {api: chat}", "provider/name"),
         ("config: 5", "'config' must be a mapping"),
         ("config: {temperature: 2.1}", "'temperature' must be a number from 0 to 2"),
         ("config: {temperature: true}", "'temperature' must be a number"),

@@ -65,11 +65,13 @@ def test_a_finding_reads_like_a_compilers() -> None:
 @pytest.mark.parametrize(
     ("lines", "line", "told"),
     [
-        (["modle: x"], 2, "'modle': did you mean 'model'?"),
-        (["config:", "  topP: 1", "  temprature: 1"], 4, "'config.temprature': did you mean 'temperature'?"),
-        (["input:", "  shema: {a: string}"], 3, "'input.shema': did you mean 'schema'?"),
-        (["gateway:", "  timeoutMs: 5000"], 2, "'gateway': nothing reads it"),
-        (["gateway.mock:", "  delay: 1"], 3, "'gateway.mock.delay': did you mean 'delayMs'?"),
+        (["modle: x"], 2, "'modle'; did you mean 'model'?"),
+        (["config:", "  topP: 1", "  temprature: 1"], 4, "'config.temprature'; did you mean 'temperature'?"),
+        (["input:", "  shema: {a: string}"], 3, "'input.shema'; did you mean 'schema'?"),
+        (["gateway:", "  timeoutMs: 5000"], 2, "'gateway'; did you mean 'gateway.timeoutMs'?"),
+        (["config: {max_tokens: 5}"], 2, "'config.max_tokens'; did you mean 'maxOutputTokens'?"),
+        (["stop: x"], 2, "'stop'; put data of your own under 'metadata'"),
+        (["gateway.mock:", "  delay: 1"], 3, "'gateway.mock.delay'; did you mean 'delayMs'?"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
@@ -183,7 +185,7 @@ def test_what_a_schema_leaves_open_is_not_guessed(keyword: str) -> None:
         ("{a: {b: string, c: string}}", "{a: {b: x}}", None),
         ("{a: {b: string}}", "{a: {b: 1}}", "'input.default.a.b' breaks the rule 'type'"),
         ("{'a(enum)': [x, y]}", "{a: z}", "'input.default.a' breaks the rule 'enum'"),
-        ("{a: {b: string}}", "{a: {c: x}}", "'input.default.a' breaks the rule 'additionalProperties'"),
+        ("{a: {b: string}}", "{a: {c: x}}", "'input.default.a.c' breaks the rule 'additionalProperties'"),
         ("{'a(array)': {b: string}}", "{a: [{}]}", "'input.default.a.0' breaks the rule 'required'"),
         ("{type: object, minProperties: 2, properties: {a: {}}}", "{a: 1}", None),
         (
@@ -216,6 +218,7 @@ def test_defaults_must_fit_the_schema_as_far_as_they_go(
         ("user:\nx\n## user:\ny", [(3, "warning", "nearly-a-role-line")]),
         ("user:\nx\nuser\uff1a\ny", [(3, "warning", "nearly-a-role-line")]),
         ("system: Be kind.\nuser: {{ x }}", [(n, "warning", "nearly-a-role-line") for n in (1, 2)]),
+        ("User: {{ x }}", [(1, "warning", "nearly-a-role-line")]),
         ("user:\nsystem: a word for machines\nUser: Ada", []),
         ("user:\n{% if x %}\nassistant:\n{{ x }}{% endif %}", [(3, "warning", "role-line-in-block")]),
         ("user:\nx\n{% raw %}\nsystem:\n{% endraw %}{# \nsystem:\n#}", []),
@@ -247,6 +250,37 @@ def test_json_output_needs_the_word_in_a_message(
     output: str, body: str, expected: list[tuple[int, str, str]]
 ) -> None:
     assert found(with_front(f"output: {output}", body=body)) == expected
+
+
+def test_what_is_wrong_in_a_partial_is_told_with_its_path_and_line() -> None:
+    files = {
+        "a.prompt": with_front(
+            *_PICO, body='{{ user.name }}{{ note }}\n{% include "_b.md" %}\n{{ x }}'
+        ).encode(),
+        "_b.md": b"Hello\n{{ user.mail }}\n\nUser:\n",
+        "_unused.md": b"{% if",
+    }
+    assert [(f.path, f.line, f.code) for f in lint("a.prompt", files, MODELS)] == [
+        ("_b.md", 2, "unknown-field"),
+        ("_b.md", 4, "nearly-a-role-line"),
+        ("a.prompt", 10, "undeclared-variable"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("partial", "place"),
+    [
+        ({}, ("a.prompt", 2)),
+        ({"_b.md": b"a\n{% if x %}"}, ("_b.md", 2)),
+        ({"_b.md": b"a\n\xff"}, ("_b.md", 2)),
+        ({"_b.md": b'{% include "_c.md" %}', "_c.md": b'x\n{% include "_b.md" %}'}, ("_c.md", 2)),
+    ],
+)
+def test_a_partial_that_cannot_be_used_is_the_only_finding(
+    partial: dict[str, bytes], place: tuple[str, int]
+) -> None:
+    files = {"a.prompt": b'Hello\n{% include "_b.md" %}', **partial}
+    assert [(f.path, f.line, f.code) for f in lint("a.prompt", files, MODELS)] == [(*place, "broken-file")]
 
 
 def test_findings_come_by_line_and_never_quote_what_the_file_says() -> None:

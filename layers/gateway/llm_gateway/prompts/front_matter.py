@@ -168,10 +168,10 @@ def _timeout_s(top: Section) -> float | None:
 
 
 def _model(top: Section) -> str | None:
-    value = top.text("model")
-    if value is not None and not _names_a_model(value):
-        raise top.fault("model", "must look like provider/name, for example openai/gpt-4o-mini")
-    return value
+    value = top.values.get("model")
+    if value is None or (isinstance(value, str) and _names_a_model(value)):
+        return value
+    raise top.fault("model", "must look like provider/name, for example openai/gpt-4o-mini")
 
 
 def _fallbacks(top: Section) -> tuple[str, ...]:

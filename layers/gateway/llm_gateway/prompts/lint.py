@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from jinja2 import nodes
 
-from llm_gateway.errors import UnknownModel, UnknownProvider
+from llm_gateway.errors import GatewayError, UnknownModel, UnknownProvider
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
 from llm_gateway.prompts.findings import Finding, Subject
 from llm_gateway.prompts.front_matter import KNOWN_KEYS, PromptSyntaxError
@@ -20,7 +20,13 @@ from llm_gateway.prompts.yaml_mapping import KeyPath, shown
 _ROLE = r"(system|user|assistant)"
 _EXACT = re.compile(rf"^[ \t]*{_ROLE}:[ \t]*$")
 _NEAR = re.compile(rf"^[\s#*_]*{_ROLE}[\s*_]*[:\uff1a][\s*_]*$", re.I)
-_INLINE = re.compile(rf"^{_ROLE}:[ \t]+\S")
+_INLINE = re.compile(rf"^{_ROLE}:[ \t]+\S", re.I)
+_OFTEN_MEANT = {
+    "max_tokens": "maxOutputTokens",
+    "maxTokens": "maxOutputTokens",
+    "stop": "stopSequences",
+    "gateway": "gateway.timeoutMs",
+}
 
 
 def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple[Finding, ...]:
@@ -47,13 +53,12 @@ def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple
 
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:
     for keys in subject.prompt.front.unknown:
-        near = get_close_matches(keys[-1], KNOWN_KEYS[keys[:-1]], n=1, cutoff=0.75)
-        hint = (
-            f"did you mean '{near[0]}'?"
-            if near
-            else "nothing reads it; put data of your own under 'metadata'"
+        known = KNOWN_KEYS[keys[:-1]]
+        near = [n for n in [_OFTEN_MEANT.get(keys[-1])] if n in known] or get_close_matches(
+            keys[-1], known, n=1
         )
-        message = f"unknown key '{shown('.'.join(keys))}': {hint}"
+        hint = f"did you mean '{near[0]}'?" if near else "put data of your own under 'metadata'"
+        message = f"unknown key '{shown('.'.join(keys))}'; {hint}"
         yield subject.at_key(keys, "error", "unknown-key", message)
 
 
@@ -66,9 +71,13 @@ def _model_findings(subject: Subject, models: ModelCatalogue) -> Iterator[Findin
         try:
             yield from _misfits(subject, models.find(provider, model))
         except UnknownProvider as error:
-            yield subject.at_key(keys, "error", "unknown-provider", f"'{keys[0]}': {error.message}")
+            yield subject.at_key(keys, "error", "unknown-provider", _model_problem(keys, error))
         except UnknownModel as error:
-            yield subject.at_key(keys, "error", "unknown-model", f"'{keys[0]}': {error.message}")
+            yield subject.at_key(keys, "error", "unknown-model", _model_problem(keys, error))
+
+
+def _model_problem(keys: KeyPath, error: GatewayError) -> str:
+    return f"'{keys[0]}': {error.message.removesuffix('.')}"
 
 
 def _misfits(subject: Subject, spec: ModelSpec) -> Iterator[Finding]:
@@ -96,7 +105,7 @@ def _role_findings(subject: Subject) -> Iterator[Finding]:
     for number in sorted(_text_lines(subject.body) - roles):
         line = lines[number - 1]
         if _EXACT.match(line):
-            message = "this role line is inside a block and is sent as text; move it out and the condition in"
+            message = "this role line is inside a block and is sent as text; move it out of the block"
             yield subject.at_line(number, "warning", "role-line-in-block", message)
         elif _NEAR.match(line) or (not roles and _INLINE.match(line)):
             message = "this line is sent as text; a role line holds nothing but system:, user: or assistant:"

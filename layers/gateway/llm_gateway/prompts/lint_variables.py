@@ -111,12 +111,19 @@ def _unfit_defaults(subject: Subject) -> Iterator[Finding]:
         message = "'input.schema' cannot be applied: a '$ref' leads nowhere, or round in a circle"
         yield subject.at_key(("input", "schema"), "error", "unusable-schema", message)
         return
-    for error in errors:
-        keys = tuple(str(step) for step in error.absolute_path)
-        if _is_final(error):
-            name = ".".join(("input", "default", *keys))
-            message = f"'{name}' breaks the rule '{error.validator}' of input.schema"
-            yield subject.at_key(("input", "default", *keys), "error", "default-does-not-fit", message)
+    for keys, rule in (place for error in errors if _is_final(error) for place in _places(error)):
+        message = f"'{'.'.join(('input', 'default', *keys))}' breaks the rule '{rule}' of input.schema"
+        yield subject.at_key(("input", "default", *keys), "error", "default-does-not-fit", message)
+
+
+def _places(error: Any) -> Iterator[tuple[KeyPath, str]]:
+    """Keys at fault and the rule they break: each name that is too much, or the value as a whole."""
+    keys = tuple(str(step) for step in error.absolute_path)
+    if error.validator == "additionalProperties" and "patternProperties" not in error.schema:
+        known = error.schema.get("properties", {})
+        yield from (((*keys, name), error.validator) for name in error.instance if name not in known)
+    else:
+        yield keys, error.validator
 
 
 def _is_final(error: Any) -> bool:

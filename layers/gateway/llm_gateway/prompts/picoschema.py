@@ -142,6 +142,6 @@ def _value(value: object) -> dict[str, Json]:
 def _scalar(text: str) -> dict[str, Json]:
     kind, _, description = (part.strip() for part in text.partition(","))
     if kind != "any" and kind not in _SCALARS:
-        raise SchemaError("has an unknown type")
+        raise SchemaError(f"has an unknown type; there are any, {', '.join(sorted(_SCALARS))}")
     schema: dict[str, Json] = {} if kind == "any" else {"type": kind}
     return {**schema, "description": description} if description else schema
