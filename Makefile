@@ -36,14 +36,17 @@ push: .venv/ready ## Upload a prompt to what `make up` started: make push FILE=h
 	@$(BIN)/python -m local_aws push "$(FILE)"
 
 ##@ Prove it
-.PHONY: test unit check format fix lint types imports template docs
+.PHONY: test unit bench check format fix lint types imports template docs prompts
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
 	@$(BIN)/pytest $(ARGS)
 
 unit: .venv/ready ## Run the fast tests only
 	@$(BIN)/pytest tests/unit $(ARGS)
 
-check: format lint types imports template docs test ## Everything a change must pass
+bench: .venv/ready .venv-local-aws/ready ## Measure: make bench, or make bench ARGS=freshness
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+check: format lint types imports template docs prompts test ## Everything a change must pass
 
 format: .venv/ready ## Check the formatting
 	@$(BIN)/ruff format --check $(CODE)
@@ -69,6 +72,9 @@ template: .venv/ready .venv-sam/ready ## Validate and lint template.yaml, as wri
 
 docs: .venv/ready ## Check that docs/openapi.json is current
 	@$(BIN)/python -m openapi --check
+
+prompts: .venv/ready ## Lint the sample prompts, warnings included
+	@$(BIN)/llm-gateway lint prompts/ --strict
 
 ##@ Ship it
 .PHONY: build deploy

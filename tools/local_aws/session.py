@@ -135,11 +135,19 @@ The gateway is up until `make down`. Paste away:
     -d @events/call_prompt_direct.json
   curl -s "$URL/v1/usage?start=$(date -u +%FT00:00:00Z)&end=$(date -u +%FT23:59:59Z)" -H "x-api-key: $KEY"
 
-With the aws command line prompts are files in a bucket, and other functions call directly:
+With the aws command line prompts are files in a bucket:
 
   export AWS_ENDPOINT_URL={endpoint} AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
   aws s3 cp my.prompt s3://{PromptBucketName}/my.prompt
+
+The author's command line works on it as well:
+
+  export LLM_GATEWAY_PROMPT_BUCKET={PromptBucketName} LLM_GATEWAY_PROMPT_TABLE={PromptTableName}
+  .venv/bin/llm-gateway history support/reply.prompt
+
+Other functions call directly:
+
   aws lambda invoke --function-name {CallPromptFunctionName} --cli-binary-format raw-in-base64-out \\
     --payload file://events/call_prompt_direct.json /dev/stdout
 """
