@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from local_aws import emulator
@@ -37,6 +39,7 @@ class Demo:
         self.call_with_missing_variable()
         self.edit_and_call()
         self.invoke()
+        self.canary_and_rollback()
         self.statistics()
         self.log_line()
         self.close()
@@ -109,9 +112,51 @@ class Demo:
         self._tell_answer(answer)
         self._shown.append("a direct invoke")
 
+    def canary_and_rollback(self) -> None:
+        """A new version for some callers, and back, without an upload."""
+        versions = [a["prompt"]["version"] for a in self._answers if a["prompt"]["path"] == _PROMPT]
+        old, new = versions[0], versions[-1]
+        _title("7. A canary, and a rollback", "llm-gateway label, then 20 callers; llm-gateway rollback")
+        self._command("label", _PROMPT, "production", old)
+        self._command("label", _PROMPT, "production", old, "--canary", new, "--percent", "30")
+        wait_until(lambda: len(set(self._labelled().values())) == 2, "the canary is served")
+        first = self._settled()
+        again = self._labelled()
+        _check(first == again, "every caller keeps its version")
+        canaries = [caller for caller, version in first.items() if version == new]
+        _tell(
+            f"{len(canaries)} of {len(first)} callers get the canary, and get it again: {', '.join(canaries)}"
+        )
+        self._command("rollback", _PROMPT, "production")
+        wait_until(lambda: set(self._labelled().values()) == {old}, "the rollback is served")
+        _tell("every caller gets the old version again; nothing was uploaded")
+        self._shown.append("a canary for some callers, and a rollback without an upload")
+
+    def _settled(self) -> dict[str, str]:
+        """Who gets which version once every environment has looked again."""
+        time.sleep(1.5)
+        return self._labelled()
+
+    def _labelled(self) -> dict[str, str]:
+        callers = [f"customer-{number}" for number in range(20)]
+        request = {**self._request(), "label": "production"}
+        return {c: self._call({**request, "sticky_key": c})["prompt"]["version"] for c in callers}
+
+    def _command(self, *arguments: str) -> None:
+        """Run the author's command line on the local AWS, and show what it says."""
+        run = subprocess.run(
+            [str(Path(sys.executable).with_name("llm-gateway")), *arguments],
+            env={**self._stack.command_environment, "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        _check(run.returncode == 0, f"the command succeeds: {run.stderr.strip()}")
+        _tell(run.stdout.strip())
+
     def statistics(self) -> None:
         """Sums that equal the answers."""
-        _title("7. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
+        _title("8. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
         wait_until(lambda: self._usage()["totals"]["requests"] >= len(self._answers), "every call is counted")
         usage = self._usage()
         _tell(f"{'service':<18}{'model':<16}{'calls':>6}{'input':>8}{'output':>8}{'USD':>14}")
@@ -124,7 +169,7 @@ class Demo:
 
     def log_line(self) -> None:
         """A log without content."""
-        _title("8. What the log knows", "CloudWatch Logs, the last call's line")
+        _title("9. What the log knows", "CloudWatch Logs, the last call's line")
         call_id = self._answers[-1]["call_id"]
         found: list[dict[str, Any]] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from llm_gateway.prompts.path import is_partial
 from local_aws import emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
 from local_aws.stack import Stack, deploy, put_openai_key
@@ -28,9 +29,13 @@ def deploy_with_prompts(running: Emulator, tell: Callable[[str], None]) -> Stack
     if key:
         put_openai_key(stack, key)
     tell("uploading prompts")
-    for path in sorted(path for path in PROMPTS.rglob("*") if path.is_file()):
+    files = {path.relative_to(PROMPTS).as_posix(): path for path in PROMPTS.rglob("*") if path.is_file()}
+    for path in sorted(files, key=lambda path: (not is_partial(path), path)):
         # One after the other: each upload at the same time would start an environment of its own.
-        upload_and_wait(stack, path.relative_to(PROMPTS).as_posix(), path.read_bytes())
+        if is_partial(path):
+            stack.upload(path, files[path].read_bytes())
+        else:
+            upload_and_wait(stack, path, files[path].read_bytes())
     return stack
 
 

@@ -67,6 +67,19 @@ class Stack:
         return result
 
     @property
+    def command_environment(self) -> dict[str, str]:
+        """What makes the author's command line work on this stack."""
+        arguments = self.emulator.client_arguments
+        return {
+            "AWS_ENDPOINT_URL": str(arguments["endpoint_url"]),
+            "AWS_DEFAULT_REGION": str(arguments["region_name"]),
+            "AWS_ACCESS_KEY_ID": str(arguments["aws_access_key_id"]),
+            "AWS_SECRET_ACCESS_KEY": str(arguments["aws_secret_access_key"]),
+            "LLM_GATEWAY_PROMPT_BUCKET": self.outputs["PromptBucketName"],
+            "LLM_GATEWAY_PROMPT_TABLE": self.outputs["PromptTableName"],
+        }
+
+    @property
     def s3(self) -> S3Client:
         """A client of the emulator's S3."""
         return boto3.client("s3", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]

@@ -13,6 +13,7 @@ from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.prompts.findings import Finding
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.lint import lint
+from llm_gateway.prompts.path import is_partial
 from llm_gateway.prompts.prompt import parse_prompt
 from tests.unit.prompts.helpers import SECRET, modest
 
@@ -36,7 +37,7 @@ def with_front(*lines: str, body: str = "Hello") -> str:
 def test_the_sample_prompts_are_clean() -> None:
     files = {str(path.relative_to(SAMPLES)): path.read_bytes() for path in SAMPLES.rglob("*.*")}
     assert len(files) >= 9
-    assert [finding for path in files for finding in lint(path, files, MODELS)] == []
+    assert [finding for path in files if not is_partial(path) for finding in lint(path, files, MODELS)] == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from llm_gateway.models import Json
 
+_PIPE_WIDTH = 160
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -42,7 +43,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(heading, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
 def show_diff(before: str, after: str, before_name: str, after_name: str) -> bool:
