@@ -284,6 +284,20 @@ def test_a_partial_that_cannot_be_used_is_the_only_finding(
     assert [(f.path, f.line, f.code) for f in lint("a.prompt", files, MODELS)] == [(*place, "broken-file")]
 
 
+def test_the_front_matter_of_a_partial_is_told_to_be_unread() -> None:
+    files = {"a.md": b'{% include "_b.md" %}', "_b.md": b"---\ndescription: x\n---\nHello"}
+    assert [(f.path, f.line, f.code) for f in lint("a.md", files, MODELS)] == [
+        ("_b.md", 1, "front-matter-of-partial")
+    ]
+
+
+def test_more_partials_than_a_prompt_may_have_are_found() -> None:
+    tags = "".join(f'{{% include "_{n}.md" %}}' for n in range(65))
+    files = {"a.md": tags.encode(), **{f"_{n}.md": b"x" for n in range(65)}}
+    (finding,) = lint("a.md", files, MODELS)
+    assert (finding.code, "more than 64" in finding.message) == ("broken-file", True)
+
+
 def test_findings_come_by_line_and_never_quote_what_the_file_says() -> None:
     text = with_front(
         f"description: {SECRET}",

@@ -121,6 +121,8 @@ def compose(root: Source, partials: Mapping[str, Source]) -> Composition:
     Raises:
         PromptSyntaxError: A partial is missing, includes itself, or the whole grows too large.
     """
+    if len(partials) > MAX_PARTIALS:
+        raise root.error(f"the prompt includes more than {MAX_PARTIALS} partials", None)
     pieces = list(_pieces(root, partials, (root.path,)))
     if sum(len(text) for text, _, _ in pieces) > _MAX_CHARS:
         raise root.error("the prompt is too large with its partials", None)

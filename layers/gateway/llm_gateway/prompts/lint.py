@@ -47,6 +47,7 @@ def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple
         *variable_findings(subject),
         *_role_findings(subject),
         *_text_findings(subject),
+        *_unread_front_matter(subject),
     ]
     return tuple(sorted(found, key=lambda finding: (finding.path, finding.line or 0)))
 
@@ -60,6 +61,13 @@ def _unknown_keys(subject: Subject) -> Iterator[Finding]:
         hint = f"did you mean '{near[0]}'?" if near else "put data of your own under 'metadata'"
         message = f"unknown key '{shown('.'.join(keys))}'; {hint}"
         yield subject.at_key(keys, "error", "unknown-key", message)
+
+
+def _unread_front_matter(subject: Subject) -> Iterator[Finding]:
+    for source in dict.fromkeys(source for source, _ in subject.composition.origins):
+        if source.path != subject.prompt.path and source.front is not None:
+            message = "nobody reads the front matter of a partial; move it into the prompts that include it"
+            yield Finding(source.path, 1, "warning", "front-matter-of-partial", message)
 
 
 def _model_findings(subject: Subject, models: ModelCatalogue) -> Iterator[Finding]:
