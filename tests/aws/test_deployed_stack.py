@@ -10,15 +10,18 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.prompts.labels import LabelMove, shares_of
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from local_aws.emulator import ROOT
 from local_aws.session import upload_and_wait, wait_until
-from local_aws.stack import Stack
+from local_aws.stack import STACK_NAME, Stack
 from tests.contract.tables import client
 
 pytestmark = pytest.mark.aws
@@ -339,3 +342,37 @@ def test_a_label_serves_its_versions_and_a_canary_is_sticky_and_can_be_taken_bac
     described = gateway.request("GET", "/v1/prompts/edit/label").json()
     assert described["labels"] == {"production": [{"version": stable, "percent": 100}]}
     assert {item["version"] for item in described["history"]} == {stable, canary}
+
+
+def test_the_command_line_works_on_a_stack_by_its_name(
+    gateway: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in gateway.command_environment.items():
+        if not name.startswith("LLM_GATEWAY_"):
+            monkeypatch.setenv(name, value)
+    file = tmp_path / "prompts" / "edit" / "pushed.md"
+    file.parent.mkdir(parents=True)
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(create_app(), ["--stack", STACK_NAME, *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    for text in ("One {{ name }}", "Two {{ name }}"):
+        file.write_text(text)
+        assert "it needs name" in run("push", str(file))
+    assert "-One" in run("diff", "edit/pushed")
+    run("label", "edit/pushed", "production", "current")
+    (move,) = json.loads(run("history", "edit/pushed", "--json"))["moves"]
+    assert move["moved_by"].startswith("arn:")
+    assert "edit/pushed.md" in run("list", "edit")
+
+
+def test_a_mock_s_errors_are_retried_in_test_mode(gateway: Stack) -> None:
+    front = (
+        "---\nmodel: openai/gpt-4o\ngateway.fallbacks: [openai/gpt-4o-mini]\n"
+        "gateway.mock: {answer: mocked, errors: [provider_unavailable]}\n---\n{{ name }}"
+    )
+    upload(gateway, "edit/mocked.md", front)
+    answer = gateway.request("POST", "/v1/call", body={"prompt": "edit/mocked", "variables": {"name": "x"}})
+    assert (answer.json()["text"], answer.json()["attempts"]) == ("mocked", 2)

@@ -12,9 +12,10 @@ import openai
 import pytest
 
 from llm_gateway import errors
-from llm_gateway.errors import ProviderError
+from llm_gateway.errors import ProviderError, ProviderRateLimited, ProviderUnavailable
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
+from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.providers import openai as openai_adapter
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
@@ -283,3 +284,23 @@ def test_no_exception_of_the_sdk_is_forgotten() -> None:
         if issubclass(cls, openai.OpenAIError) and not name.startswith("_")
     }
     assert exceptions - known == set(), "map the new exception in providers/openai.py"
+
+
+def test_a_mock_gives_its_errors_one_for_each_attempt_and_then_its_answer() -> None:
+    options = ModelOptions(mock=Mock("mocked", 0.0, ("provider_rate_limited", "provider_unavailable")))
+    messages = [Message("user", "Hi")]
+    for number, error in enumerate((ProviderRateLimited, ProviderUnavailable), start=1):
+        with pytest.raises(error):
+            asyncio.run(FakeProvider().complete(MODEL, messages, options.of_attempt(number), 5))
+    answer = asyncio.run(FakeProvider().complete(MODEL, messages, options.of_attempt(3), 5))
+    assert answer.text == "mocked"
+    assert answer.usage.output_tokens
+
+
+@pytest.mark.parametrize("code", sorted({kind.code for kind in ProviderError.__subclasses__()}))
+def test_every_error_that_a_mock_may_name_can_be_raised(code: str) -> None:
+    front = f"---\ngateway.mock: {{errors: [{code}]}}\n---\nHello"
+    mock = parse_prompt("a.md", "v1", front.encode()).front.mock
+    with pytest.raises(ProviderError) as caught:
+        asyncio.run(FakeProvider().complete(MODEL, [], ModelOptions(mock=mock), 5))
+    assert caught.value.code == code

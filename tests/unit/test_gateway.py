@@ -19,6 +19,7 @@ from llm_gateway.errors import (
     PromptNotFound,
     ProviderRejected,
     ProviderTimeout,
+    ProviderUnavailable,
     UnknownModel,
 )
 from llm_gateway.gateway import Gateway, GatewayLimits
@@ -240,3 +241,30 @@ def test_tokens_of_an_answer_that_is_of_no_use_are_counted_all_the_same() -> Non
         at.call()
     [record] = at.usage.records.values()
     assert (record.status, record.usage.input_tokens, record.cost_usd) == ("failed", 1000, Decimal("0.004"))
+
+
+FALLING_BACK = b"---\nmodel: openai/gpt-4o\ngateway.fallbacks: [openai/gpt-4o-mini]\n---\nHello {{ name }}"
+
+
+def test_a_fallback_answers_and_is_what_is_recorded_and_paid() -> None:
+    at = house(ProviderUnavailable("down"), completion(usage=TokenUsage(1_000_000, 0, 0, 0)))
+    at.upload("hello.prompt", FALLING_BACK)
+    answer = at.call()
+    assert (answer.model, answer.attempts, answer.cost_usd) == ("gpt-4o-mini", 2, Decimal("0.15"))
+    [record] = at.usage.records.values()
+    assert (record.model, record.attempts, record.cost_usd) == ("gpt-4o-mini", 2, answer.cost_usd)
+
+
+def test_a_request_that_names_its_model_gets_no_other() -> None:
+    at = house(ProviderUnavailable("down"), completion())
+    at.upload("hello.prompt", FALLING_BACK)
+    with pytest.raises(ProviderUnavailable):
+        at.call(model="gpt-4.1")
+    assert len(at.provider.asked) == 1
+
+
+def test_a_mock_of_the_prompt_is_for_test_mode_alone() -> None:
+    at = house()
+    at.upload("hello.prompt", b"---\ngateway.mock: {answer: mocked}\n---\nHello {{ name }}")
+    assert at.call().text == "Hello."
+    assert at.provider.asked[0][2].mock is None

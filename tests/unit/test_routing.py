@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -19,8 +20,8 @@ from llm_gateway.errors import (
     UnknownProvider,
 )
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.models import Message, ModelOptions
-from llm_gateway.routing import Answer, Router
+from llm_gateway.models import Completion, Message, ModelOptions
+from llm_gateway.routing import Answer, Route, Router
 from tests.fakes import ScriptedProvider, completion
 
 CATALOGUE = ModelCatalogue(
@@ -60,7 +61,7 @@ def complete(provider: ScriptedProvider, clock: Clock, seconds: float = 60, retr
     spec = CATALOGUE.find("openai", "gpt-4o-mini")
     return asyncio.run(
         router(provider, clock, retry_limit).complete(
-            spec, [Message("user", "Hi")], ModelOptions(), Deadline.after(seconds, clock)
+            [Route(spec, ModelOptions())], [Message("user", "Hi")], Deadline.after(seconds, clock)
         )
     )
 
@@ -166,7 +167,7 @@ def test_the_deadline_cuts_an_attempt_off() -> None:
     with pytest.raises(ProviderTimeout) as caught:
         asyncio.run(
             router(provider, Clock()).complete(
-                spec, [Message("user", "Hi")], ModelOptions(), Deadline.after(0.05)
+                [Route(spec, ModelOptions())], [Message("user", "Hi")], Deadline.after(0.05)
             )
         )
     assert caught.value.details["attempts"] == 1
@@ -178,3 +179,68 @@ def test_without_time_left_the_provider_is_not_asked() -> None:
     with pytest.raises(ProviderTimeout) as caught:
         complete(provider, Clock(), seconds=0)
     assert (provider.asked, caught.value.attempts) == ([], 0)
+
+
+FIRST, SECOND = (Route(CATALOGUE.find("openai", name), ModelOptions()) for name in ("gpt-4o-mini", "gpt-4o"))
+
+
+def answered_by(provider: ScriptedProvider, seconds: float = 60, retry_limit: int = 0) -> Answer:
+    clock = Clock()
+    routes, messages = [FIRST, SECOND], [Message("user", "Hi")]
+    deadline = Deadline.after(seconds, clock)
+    return asyncio.run(router(provider, clock, retry_limit).complete(routes, messages, deadline))
+
+
+def test_after_a_failure_that_may_pass_the_next_model_is_asked_and_named() -> None:
+    provider = ScriptedProvider(ProviderUnavailable("down"), completion("second"))
+    answer = answered_by(provider)
+    assert (answer.completion.text, answer.model.name, answer.attempts) == ("second", "gpt-4o", 2)
+    assert [asked[0].name for asked in provider.asked] == ["gpt-4o-mini", "gpt-4o"]
+
+
+def test_every_model_has_its_retries_and_all_attempts_are_counted() -> None:
+    provider = ScriptedProvider(*(ProviderUnavailable("down") for _ in range(4)))
+    with pytest.raises(ProviderUnavailable) as caught:
+        answered_by(provider, retry_limit=1)
+    assert [asked[0].name for asked in provider.asked] == ["gpt-4o-mini"] * 2 + ["gpt-4o"] * 2
+    assert caught.value.attempts == caught.value.details["attempts"] == 4
+
+
+def test_a_failure_that_will_not_pass_asks_no_other_model() -> None:
+    provider = ScriptedProvider(ContentFiltered("filtered"), completion())
+    with pytest.raises(ContentFiltered):
+        answered_by(provider)
+    assert len(provider.asked) == 1
+
+
+def test_a_model_that_hangs_leaves_the_next_one_its_share_of_the_time() -> None:
+    async def scenario() -> Answer:
+        providers = {"openai": HangsOnce()}
+        asking = Router(CATALOGUE, providers, default_model="openai/gpt-4o-mini", retry_limit=0)
+        return await asking.complete([FIRST, SECOND], [Message("user", "Hi")], Deadline.after(2.4))
+
+    answer = asyncio.run(scenario())
+    assert (answer.model.name, answer.attempts) == ("gpt-4o", 2)
+
+
+class HangsOnce:
+    """A provider whose first call never ends."""
+
+    def __init__(self) -> None:
+        self._called = False
+
+    async def complete(
+        self, model: ModelSpec, messages: Sequence[Message], options: ModelOptions, timeout_s: float
+    ) -> Completion:
+        if not self._called:
+            self._called = True
+            await asyncio.sleep(60)
+        return completion("second")
+
+
+def test_a_fallback_that_is_unknown_or_does_not_take_the_request_is_left_out() -> None:
+    names = ["openai/gpt-4.1", "openai/absent", "elsewhere/model", "openai/o3"]
+    routes = router(ScriptedProvider(), Clock()).fallbacks(
+        names, ModelOptions(temperature=0.5), ModelOptions()
+    )
+    assert [route.model.name for route in routes] == ["gpt-4.1"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.routing import Answer, Router
+from llm_gateway.routing import Answer, Route, Router
 from llm_gateway.usage import CallStatus, UsageLedger, UsageRecord, cost_usd
 from llm_gateway.wire import CallRequest, CallResponse, PromptVersion, Usage
 
@@ -102,18 +102,27 @@ class Gateway:
         """
         prompt = await self._load(request, request_id, time_left)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
-        options = model.accepted(request.parameters.options(), prompt.front.options)
+        routes = self._routes(request, prompt, model)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars)
         call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
         deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
         try:
-            answer = await self._router.complete(model, messages, options, deadline)
+            answer = await self._router.complete(routes, messages, deadline)
         except ProviderError as error:
             await self._account(call.failed(error, deadline), error)
             raise
         record = call.answered(answer, deadline)
         await self._account(record, None)
         return _response(record, answer.completion, request.label)
+
+    def _routes(self, request: CallRequest, prompt: Prompt, model: ModelSpec) -> Sequence[Route]:
+        """The chosen model; after it the author's fallbacks, unless the request chose the model."""
+        requested, front = request.parameters.options(), prompt.front
+        authored = replace(front.options, mock=front.mock if self._test_mode else None)
+        first = Route(model, model.accepted(requested, authored))
+        if request.model or request.provider:
+            return [first]
+        return [first, *self._router.fallbacks(front.fallbacks, requested, authored)]
 
     async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
@@ -148,13 +157,18 @@ class _Call:
     test_mode: bool
 
     def answered(self, answer: Answer, deadline: Deadline) -> UsageRecord:
-        return self._record(answer.completion.usage, answer.attempts, deadline, None)
+        return self._record(answer.model, answer.completion.usage, answer.attempts, deadline, None)
 
     def failed(self, error: ProviderError, deadline: Deadline) -> UsageRecord:
-        return self._record(error.usage or TokenUsage(), error.attempts, deadline, error)
+        return self._record(self.model, error.usage or TokenUsage(), error.attempts, deadline, error)
 
     def _record(
-        self, usage: TokenUsage, attempts: int, deadline: Deadline, error: ProviderError | None
+        self,
+        model: ModelSpec,
+        usage: TokenUsage,
+        attempts: int,
+        deadline: Deadline,
+        error: ProviderError | None,
     ) -> UsageRecord:
         return UsageRecord(
             call_id=self.call_id,
@@ -165,10 +179,10 @@ class _Call:
             calling_service=self.request.calling_service,
             prompt=self.prompt.path,
             prompt_version=self.prompt.version,
-            provider=self.model.provider,
-            model=self.model.name,
+            provider=model.provider,
+            model=model.name,
             usage=usage,
-            cost_usd=cost_usd(usage, self.model.price),
+            cost_usd=cost_usd(usage, model.price),
             latency_ms=round(deadline.elapsed_s() * 1000),
             attempts=attempts,
             test_mode=self.test_mode,

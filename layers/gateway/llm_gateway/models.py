@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal
@@ -33,6 +33,21 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Mock:
+    """What the fake provider answers instead of its own text.
+
+    Attributes:
+        answer: The answer, None for the usual one.
+        delay_s: Seconds before each answer or error.
+        errors: Codes of the provider errors that come before the answer, one for each attempt.
+    """
+
+    answer: str | None = None
+    delay_s: float = 0.0
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelOptions:
     """What shapes an answer; None leaves the choice to the model.
 
@@ -42,6 +57,7 @@ class ModelOptions:
         max_tokens: Upper bound of output tokens, reasoning included, at least 1.
         stop: Up to four sequences at which the model stops.
         output_format: `json` asks for one JSON value.
+        mock: What a fake provider does; the others do not look at it.
     """
 
     temperature: float | None = None
@@ -49,6 +65,13 @@ class ModelOptions:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     output_format: OutputFormat | None = None
+    mock: Mock | None = None
+
+    def of_attempt(self, number: int) -> ModelOptions:
+        """The options of the attempt of this number, from 1: each has its own error of the mock."""
+        if self.mock is None:
+            return self
+        return replace(self, mock=replace(self.mock, errors=self.mock.errors[number - 1 : number]))
 
     def over(self, defaults: ModelOptions) -> ModelOptions:
         """These options, with `defaults` where they are silent."""
@@ -58,6 +81,7 @@ class ModelOptions:
             max_tokens=defaults.max_tokens if self.max_tokens is None else self.max_tokens,
             stop=self.stop or defaults.stop,
             output_format=self.output_format or defaults.output_format,
+            mock=self.mock or defaults.mock,
         )
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import InvalidParameter, ProviderError, ProviderTimeout
+from llm_gateway.errors import (
+    InvalidParameter,
+    ProviderError,
+    ProviderTimeout,
+    UnknownModel,
+    UnknownProvider,
+)
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
 from llm_gateway.models import Completion, Message, ModelOptions
 
@@ -37,10 +44,19 @@ class Provider(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A model that may answer a call, and the options it would be asked with."""
+
+    model: ModelSpec
+    options: ModelOptions
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A completion and the attempts it took."""
+    """A completion, the model that gave it, and the attempts it took, those at other models included."""
 
     completion: Completion
+    model: ModelSpec
     attempts: int
 
 
@@ -96,20 +112,59 @@ class Router:
             provider, _, name = name.partition("/")
         return self._catalogue.find(provider or default_provider, name)
 
+    def fallbacks(
+        self, names: Sequence[str], requested: ModelOptions, authored: ModelOptions
+    ) -> Sequence[Route]:
+        """The routes to take if the first fails, in order.
+
+        Names that are no model here and models that do not take what the request demands are left
+        out: a fallback must not fail a call that could be answered.
+
+        Args:
+            names: `provider/name` each.
+            requested: The request's options.
+            authored: The prompt author's.
+        """
+        routes: list[Route] = []
+        for name in names:
+            provider, _, model = name.partition("/")
+            with suppress(UnknownProvider, UnknownModel, InvalidParameter):
+                spec = self._catalogue.find(provider, model)
+                if provider in self._providers:
+                    routes.append(Route(spec, spec.accepted(requested, authored)))
+        return routes
+
     async def complete(
-        self,
-        model: ModelSpec,
-        messages: Sequence[Message],
-        options: ModelOptions,
-        deadline: Deadline,
+        self, routes: Sequence[Route], messages: Sequence[Message], deadline: Deadline
     ) -> Answer:
-        """Ask the model's provider, again after failures that may pass, until the deadline.
+        """Ask the first route's model; after failures that may pass again, and then the next route's.
+
+        While there is another route, one may take no more than its even share of the time that is left.
 
         Raises:
-            ProviderError: Of the last attempt, with `attempts` counted.
+            ProviderError: Of the last attempt, with `attempts` counted over all routes.
             ProviderTimeout: The deadline passed.
         """
-        provider = self._providers[model.provider]
+        attempts = 0
+        for number, route in enumerate(routes):
+            others = len(routes) - number - 1
+            share = deadline.sooner(deadline.elapsed_s() + deadline.remaining_s() / (others + 1))
+            try:
+                completion, made = await self._ask(route, messages, share)
+                return Answer(completion, route.model, attempts + made)
+            except ProviderError as error:
+                attempts += error.attempts
+                error.attempts = attempts
+                error.details["attempts"] = attempts
+                if not (others and error.retryable and deadline.remaining_s() >= SHORTEST_ATTEMPT_S):
+                    raise
+        raise AssertionError("there is always a first route")
+
+    async def _ask(
+        self, route: Route, messages: Sequence[Message], deadline: Deadline
+    ) -> tuple[Completion, int]:
+        """One model's answer, and the attempts it took."""
+        provider = self._providers[route.model.provider]
         attempts = 0
         if deadline.remaining_s() == 0:
             raise _timeout(deadline, attempts)
@@ -117,7 +172,8 @@ class Router:
         async def attempt() -> Completion:
             nonlocal attempts
             attempts += 1
-            return await provider.complete(model, messages, options, deadline.remaining_s())
+            options = route.options.of_attempt(attempts)
+            return await provider.complete(route.model, messages, options, deadline.remaining_s())
 
         try:
             async with asyncio.timeout(deadline.remaining_s()):
@@ -126,9 +182,8 @@ class Router:
             raise _timeout(deadline, attempts) from error
         except ProviderError as error:
             error.attempts = attempts
-            error.details["attempts"] = attempts
             raise
-        return Answer(completion=completion, attempts=attempts)
+        return completion, attempts
 
     def _retrying(self, deadline: Deadline) -> AsyncRetrying:
         def out_of_patience(state: RetryCallState) -> bool:

@@ -17,6 +17,7 @@ from llm_gateway.models import (
     TIMEOUT_RANGE_S,
     TOP_P_RANGE,
     Json,
+    Mock,
     ModelOptions,
     OutputFormat,
 )
@@ -40,21 +41,6 @@ _MAX_FALLBACKS = 4
 _MAX_MOCK_DELAY_MS = 120_000
 _MAX_MOCK_ERRORS = 8
 _MAX_WARNINGS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Mock:
-    """What the fake provider answers instead of its own text.
-
-    Attributes:
-        answer: The answer, None for the usual one.
-        delay_s: Seconds before each answer or error.
-        errors: Codes of the provider errors that come before the answer, one for each attempt.
-    """
-
-    answer: str | None = None
-    delay_s: float = 0.0
-    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
 
+from llm_gateway.errors import ProviderError
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
+
+_ERRORS = {kind.code: kind for kind in ProviderError.__subclasses__()}
 
 
 class FakeProvider:
     """Answers deterministically, with token counts of realistic size.
 
     The answer names the model and the size and digest of what it was sent, so a test can tell two
-    prompts apart; a call that asks for JSON gets the same as a JSON object.
+    prompts apart; a call that asks for JSON gets the same as a JSON object. A prompt may say what to do
+    instead (`gateway.mock`): an answer, a delay, an error for each of the first attempts.
     """
 
     async def complete(
@@ -23,10 +28,14 @@ class FakeProvider:
         model: ModelSpec,
         messages: Sequence[Message],
         options: ModelOptions,
-        timeout_s: float,  # noqa: ARG002 (it answers at once)
+        timeout_s: float,  # noqa: ARG002 (whoever waits for it has a deadline)
     ) -> Completion:
         """See Provider.complete."""
-        text = _answer(model, messages, options)
+        mock = options.mock or Mock()
+        await asyncio.sleep(mock.delay_s)
+        for code in mock.errors:
+            raise _ERRORS[code]("The prompt's mock says so.")
+        text = _answer(model, messages, options) if mock.answer is None else mock.answer
         tokens = estimated_tokens(text)
         limit = options.max_tokens or model.max_output_tokens
         return Completion(
