@@ -9,6 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from llm_gateway.completer import Retry
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import (
@@ -159,6 +160,7 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.ended: list[tuple[UsageRecord, GatewayError | None]] = []
+        self.retries: list[Retry] = []
         self.lost: list[UsageRecord] = []
         self.refusals: list[GatewayError] = []
         self.crashes: list[BaseException] = []
@@ -167,6 +169,9 @@ class RecordingObserver:
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
         self.ended.append((record, error))
+
+    def call_retried(self, call_id: str, retry: Retry) -> None:
+        self.retries.append(retry)
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         self.lost.append(record)

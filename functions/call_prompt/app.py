@@ -14,7 +14,7 @@ from llm_gateway.entrypoints.http.app import create_app
 
 parts = Parts.from_env("call_prompt")
 telemetry = parts.telemetry
-routes = calls.router(parts.gateway, parts.settings)
+routes = calls.router(parts.calls, parts.settings)
 answer_http = http_handler(create_app(routes, observer=telemetry), telemetry)
 
 
@@ -24,4 +24,4 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     if is_http(event):
         return answer_http(event, context)
     reserve_s = parts.settings.deadline_reserve_s
-    return run(answer_invoke(parts.gateway, event, context, observer=telemetry, reserve_s=reserve_s))
+    return run(answer_invoke(parts.calls, event, context, observer=telemetry, reserve_s=reserve_s))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     ContentFiltered,
@@ -75,12 +76,8 @@ class House:
         ids = iter(f"call-{n}" for n in range(100))
         gateway = Gateway(
             prompts=Catalogue(self.index, self.files, ttl_s=0, cache_bytes=10_000, clock=lambda: self.clock),
-            router=Router(
-                ModelCatalogue.packaged(),
-                {"openai": self.provider},
-                default_model="openai/gpt-4o-mini",
-                retry_limit=0,
-            ),
+            router=Router(ModelCatalogue.packaged(), "openai/gpt-4o-mini"),
+            completer=Completer({"openai": self.provider}, RetryPolicy(limit=0)),
             ledger=self.usage,
             observer=self.observer,
             limits=GatewayLimits(timeout_s=60, max_rendered_chars=10_000, ledger_timeout_s=0.05),

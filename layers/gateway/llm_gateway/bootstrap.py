@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Telemetry
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
+    from llm_gateway.completer import Completer, Provider
     from llm_gateway.gateway import Gateway
+    from llm_gateway.idempotency import IdempotentCalls
+    from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.prompts.indexing import PromptIndexer
-    from llm_gateway.routing import Provider, Router
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
     from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
+    from llm_gateway.stores.queue import SqsQueue
     from llm_gateway.stores.usage_table import DynamoRollups
 
 
@@ -55,10 +59,32 @@ class Parts:
         return cls(Settings.from_env(), function)
 
     @cached_property
+    def calls(self) -> IdempotentCalls:
+        """CallPrompt, once for each idempotency key."""
+        from llm_gateway.idempotency import IdempotentCalls
+        from llm_gateway.stores.outcome_table import DynamoOutcomes
+
+        return IdempotentCalls(
+            self.gateway,
+            DynamoOutcomes(self._dynamodb, self.settings.required("outcome_table")),
+            self.telemetry,
+            ttl_s=self.settings.idempotency_ttl_s,
+            now=_now,
+            new_id=_new_id,
+        )
+
+    def queue(self, name: Literal["answer", "failure"]) -> SqsQueue:
+        """Where results of queued calls go."""
+        from llm_gateway.stores.queue import SqsQueue
+
+        return SqsQueue(self._sqs, self.settings.required(f"{name}_queue_url"))
+
+    @cached_property
     def gateway(self) -> Gateway:
         """CallPrompt."""
         from llm_gateway.gateway import Gateway, GatewayLimits
         from llm_gateway.prompts.catalogue import Catalogue
+        from llm_gateway.routing import Router
         from llm_gateway.stores.usage_table import DynamoUsageLedger
 
         settings = self.settings
@@ -75,12 +101,13 @@ class Parts:
         )
         return Gateway(
             prompts=catalogue,
-            router=self._router,
+            router=Router(self.model_catalogue, settings.default_model),
+            completer=self._completer,
             ledger=ledger,
             observer=self.telemetry,
             limits=GatewayLimits(settings.default_timeout_s, settings.max_rendered_chars),
             now=_now,
-            new_id=lambda: uuid.uuid4().hex,
+            new_id=_new_id,
             test_mode=settings.test_mode,
         )
 
@@ -137,28 +164,45 @@ class Parts:
         }
 
     @cached_property
-    def _router(self) -> Router:
+    def model_catalogue(self) -> ModelCatalogue:
+        """What can be called."""
         from llm_gateway.model_catalogue import ModelCatalogue
-        from llm_gateway.routing import Router
+        from llm_gateway.model_overlay import overlaid
 
-        return Router(
-            ModelCatalogue.packaged(),
-            self._providers,
-            default_model=self.settings.default_model,
-            retry_limit=self.settings.retry_limit,
-        )
+        return overlaid(ModelCatalogue.packaged(), self.settings.models)
 
     @cached_property
-    def _providers(self) -> Mapping[str, Provider]:
-        if self.settings.test_mode:
-            from llm_gateway.providers.fake import FakeProvider
+    def _completer(self) -> Completer:
+        from llm_gateway.completer import Completer, RetryPolicy
 
-            return {"openai": FakeProvider()}
+        settings = self.settings
+        retries = RetryPolicy(
+            settings.retry_limit, settings.retry_first_wait_s, settings.retry_longest_wait_s
+        )
+        return Completer(self._fake_providers if settings.test_mode else self._real_providers, retries)
+
+    @property
+    def _fake_providers(self) -> Mapping[str, Provider]:
+        from llm_gateway.providers.fake import FakeProvider, realistic_latency
+
+        latency = realistic_latency if self.settings.test_latency == "realistic" else None
+        return dict.fromkeys(self.model_catalogue.providers, FakeProvider(latency))
+
+    @property
+    def _real_providers(self) -> Mapping[str, Provider]:
+        from openai import DefaultAsyncHttpxClient
+
+        from llm_gateway.model_catalogue import Endpoint
         from llm_gateway.providers.openai import OpenAIProvider
         from llm_gateway.stores.secrets import SecretKey
 
-        key = SecretKey(lambda: self._secrets, self.settings.required("openai_secret_arn"))
-        return {"openai": OpenAIProvider(key, self.settings.openai_base_url, _now)}
+        own = Endpoint(self.settings.openai_base_url)
+        endpoints = {"openai": own, **self.model_catalogue.endpoints}
+        secret, http = self.settings.required("openai_secret_arn"), DefaultAsyncHttpxClient()
+        return {
+            name: OpenAIProvider(SecretKey(lambda: self._secrets, secret, name), _now, endpoint, http)
+            for name, endpoint in endpoints.items()
+        }
 
     @cached_property
     def _secrets(self) -> SecretsProvider:
@@ -175,6 +219,10 @@ class Parts:
     @cached_property
     def _s3(self) -> S3Client:
         return self._session.client("s3", config=self._client_config)
+
+    @cached_property
+    def _sqs(self) -> SQSClient:
+        return self._session.client("sqs", config=self._client_config)
 
     @cached_property
     def _session(self) -> Session:
@@ -196,3 +244,7 @@ class Parts:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

@@ -17,6 +17,10 @@ GatewayError 500 internal_error
 │   ├── RouteNotFound           404 route_not_found
 │   ├── MethodNotAllowed        405 method_not_allowed
 │   ├── LabelMoved              409 label_moved
+│   ├── IdempotencyKeyReused    409 idempotency_key_reused
+│   ├── IdempotencyKeyInUse     409 idempotency_key_in_use     retryable
+│   ├── CallInterrupted         409 call_interrupted
+│   ├── AnswerNotKept           409 answer_not_kept
 │   ├── BodyTooLarge            413 body_too_large
 │   ├── UnsupportedMediaType    415 unsupported_media_type
 │   └── PromptBroken            422 prompt_broken
@@ -27,8 +31,15 @@ GatewayError 500 internal_error
 │   ├── ProviderUnavailable     502 provider_unavailable       retryable
 │   ├── ProviderRejected        422 provider_rejected
 │   ├── ContentFiltered         422 content_filtered
+│   ├── ModelRefused            422 model_refused
+│   ├── AnswerTruncated         422 answer_truncated
+│   ├── AnswerNotJson           502 answer_not_json
+│   ├── AnswerViolatesSchema    502 answer_violates_schema
 │   ├── ProviderAuthFailed      502 provider_auth_failed       our key, so never a 401
 │   └── InvalidProviderResponse 502 invalid_provider_response
+│       ├── ResponseNotJson     502 provider_response_not_json
+│       ├── ResponseNoChoices   502 provider_response_no_choices
+│       └── ResponseNoContent   502 provider_response_no_content
 ├── StoreUnavailable            503 store_unavailable          retryable
 └── ConfigurationError          500 configuration_error
 
@@ -38,11 +49,13 @@ value, prompt text, an answer or a key.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from llm_gateway.models import Json, TokenUsage
+    from llm_gateway.usage import Spending
 
 
 class GatewayError(Exception):
@@ -207,6 +220,39 @@ class LabelMoved(RequestError):
     type = "conflict_error"
 
 
+class IdempotencyKeyReused(RequestError):
+    """The idempotency key was used before, for another request."""
+
+    status = 409
+    code = "idempotency_key_reused"
+    type = "conflict_error"
+
+
+class IdempotencyKeyInUse(RequestError):
+    """The first request with this idempotency key is still being answered."""
+
+    status = 409
+    code = "idempotency_key_in_use"
+    type = "conflict_error"
+    retryable = True
+
+
+class CallInterrupted(RequestError):
+    """An earlier delivery of this event ended before it could tell whether the model had answered."""
+
+    status = 409
+    code = "call_interrupted"
+    type = "conflict_error"
+
+
+class AnswerNotKept(RequestError):
+    """The call was answered, but its answer was too large to be kept for a repetition."""
+
+    status = 409
+    code = "answer_not_kept"
+    type = "conflict_error"
+
+
 class BodyTooLarge(RequestError):
     """The request body is over the limit."""
 
@@ -234,6 +280,7 @@ class ProviderError(GatewayError):
     Attributes:
         attempts: Attempts made before giving up; the router counts them.
         usage: Tokens the vendor billed all the same, None if it names none.
+        spent: What all attempts were billed, those at other models included; the router adds it up.
     """
 
     status = 502
@@ -241,6 +288,19 @@ class ProviderError(GatewayError):
     type = "provider_error"
     attempts: int = 1
     usage: TokenUsage | None = None
+    spent: Sequence[Spending] = ()
+
+    def after(self, attempts: int, spent: Sequence[Spending]) -> Self:
+        """This error, with what the call has cost until now."""
+        self.attempts, self.spent = attempts, tuple(spent)
+        self.details["attempts"] = attempts
+        return self
+
+    @classmethod
+    def kinds(cls) -> Mapping[str, builtins.type[ProviderError]]:
+        """This class and all below it, by code."""
+        below = [kind.kinds() for kind in cls.__subclasses__()]
+        return {cls.code: cls} | {code: kind for kinds in below for code, kind in kinds.items()}
 
 
 class ProviderTimeout(ProviderError):
@@ -286,6 +346,32 @@ class ContentFiltered(ProviderError):
     code = "content_filtered"
 
 
+class ModelRefused(ProviderError):
+    """The model declines to answer."""
+
+    status = 422
+    code = "model_refused"
+
+
+class AnswerTruncated(ProviderError):
+    """The answer ran into its token limit before it was of any use."""
+
+    status = 422
+    code = "answer_truncated"
+
+
+class AnswerNotJson(ProviderError):
+    """JSON was asked for, and the model answered something else."""
+
+    code = "answer_not_json"
+
+
+class AnswerViolatesSchema(ProviderError):
+    """The answer is JSON, but not of the shape that was asked for."""
+
+    code = "answer_violates_schema"
+
+
 class ProviderAuthFailed(ProviderError):
     """The vendor refuses the gateway's own key."""
 
@@ -293,9 +379,27 @@ class ProviderAuthFailed(ProviderError):
 
 
 class InvalidProviderResponse(ProviderError):
-    """The vendor's answer cannot be read."""
+    """The vendor's answer is not what its API promises."""
 
     code = "invalid_provider_response"
+
+
+class ResponseNotJson(InvalidProviderResponse):
+    """The vendor answered with something that is not JSON, or with half of it."""
+
+    code = "provider_response_not_json"
+
+
+class ResponseNoChoices(InvalidProviderResponse):
+    """The vendor's answer holds no choice."""
+
+    code = "provider_response_no_choices"
+
+
+class ResponseNoContent(InvalidProviderResponse):
+    """The vendor's answer has a choice without text."""
+
+    code = "provider_response_no_content"
 
 
 class StoreUnavailable(GatewayError):
@@ -311,3 +415,8 @@ class ConfigurationError(GatewayError):
     """The gateway itself is set up wrongly; the message names the setting."""
 
     code = "configuration_error"
+
+
+def internal_error() -> GatewayError:
+    """What a caller sees of a defect."""
+    return GatewayError("The gateway failed; quote the request id to its operators.")

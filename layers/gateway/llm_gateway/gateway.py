@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from llm_gateway.completer import Answer, Completer, Retry
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     GatewayError,
@@ -17,16 +18,28 @@ from llm_gateway.errors import (
     StoreUnavailable,
 )
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, TokenUsage
+from llm_gateway.models import Completion, Json, Message
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.routing import Answer, Route, Router
-from llm_gateway.usage import CallStatus, UsageLedger, UsageRecord, cost_usd
+from llm_gateway.routing import Route, Router
+from llm_gateway.structured_output import OutputContract, complete_json, output_contract
+from llm_gateway.usage import (
+    CallStatus,
+    Spending,
+    UsageLedger,
+    UsageRecord,
+    total_cost_usd,
+    total_usage,
+)
 from llm_gateway.wire import CallRequest, CallResponse, PromptVersion, Usage
 
 
 class CallObserver(Protocol):
-    """Told of every call once it is over: logs and metrics, never content."""
+    """Told of every call: logs and metrics, never content."""
+
+    def call_retried(self, call_id: str, retry: Retry) -> None:
+        """An attempt failed, and another one follows."""
+        ...
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
         """A call reached a provider and ended."""
@@ -57,7 +70,8 @@ class Gateway:
 
     Args:
         prompts: The prompts by name.
-        router: The models.
+        router: Chooses the models.
+        completer: Asks them.
         ledger: Where usage is kept.
         observer: Logs and metrics.
         limits: Bounds of a call.
@@ -71,6 +85,7 @@ class Gateway:
         *,
         prompts: Catalogue,
         router: Router,
+        completer: Completer,
         ledger: UsageLedger,
         observer: CallObserver,
         limits: GatewayLimits,
@@ -80,6 +95,7 @@ class Gateway:
     ) -> None:
         self._prompts = prompts
         self._router = router
+        self._completer = completer
         self._ledger = ledger
         self._observer = observer
         self._limits = limits
@@ -100,29 +116,50 @@ class Gateway:
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
-        prompt = await self._load(request, request_id, time_left)
+        deadline = time_left.sooner(request.timeout_s or time_left.remaining_s())
+        prompt = await self._load(request, request_id, deadline)
+        deadline = deadline.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
-        routes = self._routes(request, prompt, model)
-        messages = prompt.render(request.variables, self._limits.max_rendered_chars)
+        contract = output_contract(request.output, prompt)
+        routes = self._routes(request, prompt, model, contract)
+        messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
         call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
-        deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
         try:
-            answer = await self._router.complete(routes, messages, deadline)
+            answer, parsed = await self._complete(call, routes, messages, deadline, contract)
         except ProviderError as error:
             await self._account(call.failed(error, deadline), error)
             raise
         record = call.answered(answer, deadline)
         await self._account(record, None)
-        return _response(record, answer.completion, request.label)
+        return _response(record, answer.completion, parsed, request)
 
-    def _routes(self, request: CallRequest, prompt: Prompt, model: ModelSpec) -> Sequence[Route]:
+    def _routes(
+        self, request: CallRequest, prompt: Prompt, model: ModelSpec, contract: OutputContract | None
+    ) -> Sequence[Route]:
         """The chosen model; after it the author's fallbacks, unless the request chose the model."""
-        requested, front = request.parameters.options(), prompt.front
-        authored = replace(front.options, mock=front.mock if self._test_mode else None)
-        first = Route(model, model.accepted(requested, authored))
-        if request.model or request.provider:
-            return [first]
-        return [first, *self._router.fallbacks(front.fallbacks, requested, authored)]
+        authored = replace(
+            prompt.front.options,
+            output_format=None if contract is None else "json",
+            output_schema=contract.schema.document if contract and contract.schema else None,
+            mock=prompt.front.mock if self._test_mode else None,
+        )
+        fallbacks = () if request.model or request.provider else prompt.front.fallbacks
+        return self._router.routes(model, fallbacks, request.parameters.options(), authored)
+
+    async def _complete(
+        self,
+        call: _Call,
+        routes: Sequence[Route],
+        messages: Sequence[Message],
+        deadline: Deadline,
+        contract: OutputContract | None,
+    ) -> tuple[Answer, Json]:
+        def told(retry: Retry) -> None:
+            self._observer.call_retried(call.call_id, retry)
+
+        if contract is None:
+            return await self._completer.complete(routes, messages, deadline, told), None
+        return await complete_json(self._completer, routes, messages, deadline, contract, told)
 
     async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
@@ -157,15 +194,15 @@ class _Call:
     test_mode: bool
 
     def answered(self, answer: Answer, deadline: Deadline) -> UsageRecord:
-        return self._record(answer.model, answer.completion.usage, answer.attempts, deadline, None)
+        return self._record(answer.route.model, answer.spent, answer.attempts, deadline, None)
 
     def failed(self, error: ProviderError, deadline: Deadline) -> UsageRecord:
-        return self._record(self.model, error.usage or TokenUsage(), error.attempts, deadline, error)
+        return self._record(self.model, error.spent, error.attempts, deadline, error)
 
     def _record(
         self,
         model: ModelSpec,
-        usage: TokenUsage,
+        spent: Sequence[Spending],
         attempts: int,
         deadline: Deadline,
         error: ProviderError | None,
@@ -177,12 +214,13 @@ class _Call:
             status=_status(error),
             error_code=None if error is None else error.code,
             calling_service=self.request.calling_service,
+            correlation_id=self.request.correlation_id,
             prompt=self.prompt.path,
             prompt_version=self.prompt.version,
             provider=model.provider,
             model=model.name,
-            usage=usage,
-            cost_usd=cost_usd(usage, model.price),
+            usage=total_usage(spent),
+            cost_usd=total_cost_usd(spent),
             latency_ms=round(deadline.elapsed_s() * 1000),
             attempts=attempts,
             test_mode=self.test_mode,
@@ -195,13 +233,17 @@ def _status(error: ProviderError | None) -> CallStatus:
     return "timed_out" if isinstance(error, ProviderTimeout) else "failed"
 
 
-def _response(record: UsageRecord, completion: Completion, label: str | None) -> CallResponse:
+def _response(
+    record: UsageRecord, completion: Completion, parsed: Json, request: CallRequest
+) -> CallResponse:
     usage = record.usage
     return CallResponse(
         call_id=record.call_id,
+        correlation_id=request.correlation_id,
         text=completion.text,
+        parsed=parsed,
         finish_reason=completion.finish_reason,
-        prompt=PromptVersion(path=record.prompt, version=record.prompt_version, label=label),
+        prompt=PromptVersion(path=record.prompt, version=record.prompt_version, label=request.label),
         provider=record.provider,
         model=record.model,
         served_model=completion.served_model,

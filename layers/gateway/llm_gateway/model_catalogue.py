@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from importlib.resources import files
@@ -26,6 +27,7 @@ class ModelPrice:
         output: Rate of output tokens.
         cached_input: Rate of cached input tokens; None bills them in full.
         long_above: Input tokens above which the whole call is billed at the `long_` rates.
+        date: Day on which the rates were read from the vendor's list, if they were.
     """
 
     input: Decimal
@@ -35,6 +37,7 @@ class ModelPrice:
     long_input: Decimal | None = None
     long_output: Decimal | None = None
     long_cached_input: Decimal | None = None
+    date: datetime.date | None = None
 
     def rates(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
         """Rates of input, cached input and output for a call with that many input tokens."""
@@ -60,6 +63,8 @@ class ModelSpec:
         max_tokens_field: The vendor's field that bounds the answer.
         sampling: True if it takes temperature, top_p and stop; reasoning models do not.
         json_mode: True if it can be told to answer with JSON.
+        json_schema: True if it can be told the schema of that JSON.
+        fallbacks: `provider/name` of the models that may answer in its place, in order.
         price: None if the catalogue has no price: calls are then `unpriced`, never free.
     """
 
@@ -70,6 +75,8 @@ class ModelSpec:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"]
     sampling: bool = True
     json_mode: bool = True
+    json_schema: bool = False
+    fallbacks: tuple[str, ...] = ()
     price: ModelPrice | None = None
 
     def accepted(self, requested: ModelOptions, authored: ModelOptions) -> ModelOptions:
@@ -90,6 +97,8 @@ class ModelSpec:
             authored = replace(authored, temperature=None, top_p=None, stop=())
         if not self.json_mode:
             authored = replace(authored, output_format=None)
+        if not self.json_schema:
+            authored = replace(authored, output_schema=None)
         options = requested.over(authored)
         if options.max_tokens is not None and options.max_tokens > self.max_output_tokens:
             raise InvalidParameter(
@@ -100,17 +109,48 @@ class ModelSpec:
         return options
 
 
-class ModelCatalogue:
-    """All models, by provider and name."""
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is, and how it wants to be asked.
 
-    def __init__(self, specs: Iterable[ModelSpec]) -> None:
+    Attributes:
+        base_url: What `/chat/completions` is appended to; None is OpenAI's own.
+        auth: Header of the key: `Authorization: Bearer`, `api-key` (Azure), or none at all.
+        query: Added to each request's query, for example Azure's `api-version`.
+    """
+
+    base_url: str | None = None
+    auth: Literal["bearer", "api-key", "none"] = "bearer"
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class ModelCatalogue:
+    """All models, by provider and name.
+
+    Args:
+        specs: The models; a later one takes the place of an earlier one of the same name.
+        endpoints: Where each provider is; those left out are at their own place.
+    """
+
+    def __init__(self, specs: Iterable[ModelSpec], endpoints: Mapping[str, Endpoint] | None = None) -> None:
         self._specs: dict[tuple[str, str], ModelSpec] = {(s.provider, s.name): s for s in specs}
+        self.endpoints: Mapping[str, Endpoint] = endpoints or {}
 
     @classmethod
     def packaged(cls) -> ModelCatalogue:
         """The catalogue that comes with this package."""
         text = files("llm_gateway").joinpath("models.toml").read_text(encoding="utf-8")
-        return cls(_specs(tomllib.loads(text, parse_float=Decimal)))
+        document = tomllib.loads(text)
+        return cls(_spec(row, document["prices"]["date"]) for row in document["models"])
+
+    @property
+    def providers(self) -> Sequence[str]:
+        """Names of the providers that have a model."""
+        return sorted({provider for provider, _ in self._specs})
+
+    def get(self, provider: str, name: str) -> ModelSpec | None:
+        """The row of exactly this name, None if there is none."""
+        return self._specs.get((provider, name))
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._specs.values())
@@ -136,21 +176,16 @@ class ModelCatalogue:
 
     def check_provider(self, provider: str) -> None:
         """Raise UnknownProvider, with the names there are, if none of the models is `provider`'s."""
-        known = sorted({p for p, _ in self._specs})
-        if provider not in known:
+        if provider not in self.providers:
             raise UnknownProvider(
-                f"There is no such provider; known are: {', '.join(known)}.",
+                f"There is no such provider; known are: {', '.join(self.providers)}.",
                 param="provider",
-                details={"known": list(known)},
+                details={"known": list(self.providers)},
             )
 
 
-def _specs(document: Mapping[str, Any]) -> Iterable[ModelSpec]:
-    for row in document["models"]:
-        price = row.get("price")
-        yield ModelSpec(**{**row, "price": None if price is None else _price(price)})
-
-
-def _price(row: Mapping[str, Any]) -> ModelPrice:
-    rates: dict[str, Any] = {k: v if k == "long_above" else Decimal(v) for k, v in row.items()}
-    return ModelPrice(**rates)
+def _spec(row: Mapping[str, Any], prices_read: datetime.date) -> ModelSpec:
+    rates: dict[str, Any] = {
+        name: v if name == "long_above" else Decimal(v) for name, v in row["price"].items()
+    }
+    return ModelSpec(**{**row, "price": ModelPrice(**rates, date=prices_read)})

@@ -38,12 +38,12 @@ class Mock:
 
     Attributes:
         answer: The answer, None for the usual one.
-        delay_s: Seconds before each answer or error.
+        delay_s: Seconds before each answer or error, None for those of a real one.
         errors: Codes of the provider errors that come before the answer, one for each attempt.
     """
 
     answer: str | None = None
-    delay_s: float = 0.0
+    delay_s: float | None = None
     errors: tuple[str, ...] = ()
 
 
@@ -57,6 +57,7 @@ class ModelOptions:
         max_tokens: Upper bound of output tokens, reasoning included, at least 1.
         stop: Up to four sequences at which the model stops.
         output_format: `json` asks for one JSON value.
+        output_schema: JSON Schema of that value.
         mock: What a fake provider does; the others do not look at it.
     """
 
@@ -65,6 +66,7 @@ class ModelOptions:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     output_format: OutputFormat | None = None
+    output_schema: Mapping[str, Json] | None = None
     mock: Mock | None = None
 
     def of_attempt(self, number: int) -> ModelOptions:
@@ -81,6 +83,7 @@ class ModelOptions:
             max_tokens=defaults.max_tokens if self.max_tokens is None else self.max_tokens,
             stop=self.stop or defaults.stop,
             output_format=self.output_format or defaults.output_format,
+            output_schema=defaults.output_schema if self.output_schema is None else self.output_schema,
             mock=self.mock or defaults.mock,
         )
 
@@ -107,6 +110,19 @@ class TokenUsage:
         if self.input_tokens is None or self.output_tokens is None:
             return None
         return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        """Count by count; a sum with something unknown is unknown."""
+        return TokenUsage(
+            input_tokens=_sum(self.input_tokens, other.input_tokens),
+            output_tokens=_sum(self.output_tokens, other.output_tokens),
+            cached_input_tokens=_sum(self.cached_input_tokens, other.cached_input_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,15 @@ class Settings:
         environment: Name of the deployment, a dimension of its logs.
         log_level: DEBUG, INFO, WARNING or ERROR.
         test_mode: True answers every call with the fake provider.
+        test_latency: `realistic` lets the fake provider take as long as a vendor would, `none` no time.
+        models: JSON with providers and models of the deployment's own; see docs/operations.md.
         default_model: `provider/name` used when neither request nor prompt names one.
         default_timeout_s: A call's time when the request names none, 5 to 120 s.
         api_timeout_ms: How long the API in front waits for an answer; None without such an API.
         deadline_reserve_s: Kept back from Lambda's own timeout for accounting and the answer.
         retry_limit: Retries after a first failed attempt, 0 to 3.
+        retry_first_wait_s: Longest wait before the first retry; it doubles with each further one.
+        retry_longest_wait_s: Where the doubling ends.
         max_body_bytes: Largest request body.
         max_rendered_chars: Largest rendered prompt.
         max_prompt_bytes: Largest prompt file.
@@ -38,18 +42,26 @@ class Settings:
         prompt_cache_bytes: Bound of the compiled prompts kept in memory, in bytes of source.
         usage_table: DynamoDB table of ledger and rollups.
         usage_retention_days: Life of a ledger item; rollups stay.
-        openai_secret_arn: Secrets Manager secret that holds the OpenAI key.
+        outcome_table: DynamoDB table of idempotency keys and the answers given for them.
+        idempotency_ttl_s: How long an idempotency key is remembered.
+        answer_queue_url: SQS queue for answers to queued calls.
+        failure_queue_url: SQS queue for errors of queued calls.
+        openai_secret_arn: Secrets Manager secret with the OpenAI key, or a JSON object of keys by provider.
         openai_base_url: Another OpenAI-compatible endpoint; None is OpenAI's own.
     """
 
     environment: str = "local"
     log_level: str = "INFO"
     test_mode: bool = False
+    test_latency: str = "realistic"
+    models: str | None = None
     default_model: str = "openai/gpt-4o-mini"
     default_timeout_s: float = 60.0
     api_timeout_ms: int | None = None
     deadline_reserve_s: float = 1.5
     retry_limit: int = 3
+    retry_first_wait_s: float = 0.5
+    retry_longest_wait_s: float = 8.0
     max_body_bytes: int = 1_048_576
     max_rendered_chars: int = 1_000_000
     max_prompt_bytes: int = 1_048_576
@@ -60,6 +72,10 @@ class Settings:
     prompt_cache_bytes: int = 16_777_216
     usage_table: str | None = None
     usage_retention_days: int = 400
+    outcome_table: str | None = None
+    idempotency_ttl_s: float = 3_600
+    answer_queue_url: str | None = None
+    failure_queue_url: str | None = None
     openai_secret_arn: str | None = None
     openai_base_url: str | None = None
 
@@ -132,6 +148,15 @@ def _level(value: str) -> str:
     return value.upper()
 
 
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return read
+
+
 def _model(value: str) -> str:
     provider, _, name = value.partition("/")
     if not provider or not name:
@@ -143,11 +168,15 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "environment": _text,
     "log_level": _level,
     "test_mode": _flag,
+    "test_latency": _one_of("realistic", "none"),
+    "models": _text,
     "default_model": _model,
     "default_timeout_s": _number(float, *TIMEOUT_RANGE_S),
     "api_timeout_ms": _number(int, 1_000, 900_000),
     "deadline_reserve_s": _number(float, 0.1, 10),
     "retry_limit": _number(int, 0, 3),
+    "retry_first_wait_s": _number(float, 0, 10),
+    "retry_longest_wait_s": _number(float, 0, 60),
     "max_body_bytes": _number(int, 1_024, 6_000_000),
     "max_rendered_chars": _number(int, 1_000, 10_000_000),
     "max_prompt_bytes": _number(int, 1_024, 10_000_000),
@@ -158,6 +187,10 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "prompt_cache_bytes": _number(int, 0, 1_000_000_000),
     "usage_table": _text,
     "usage_retention_days": _number(int, 1, 3_650),
+    "outcome_table": _text,
+    "idempotency_ttl_s": _number(float, 60, 86_400),
+    "answer_queue_url": _text,
+    "failure_queue_url": _text,
     "openai_secret_arn": _text,
     "openai_base_url": _text,
 }

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from llm_gateway.completer import Retry
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
 from llm_gateway.usage import UsageRecord
 
 NAMESPACE = "LLMGateway"
+_FACTS = ("reason", "vendor_status", "vendor_code", "vendor_request_id", "elapsed_s", "attempts")
 
 
 class Telemetry:
@@ -49,6 +52,34 @@ class Telemetry:
             provider=record.provider,
             model=record.model,
         )
+
+    def call_retried(self, call_id: str, retry: Retry) -> None:
+        """One line for each failed attempt after which the call goes on."""
+        self.logger.warning(
+            "attempt failed",
+            extra={
+                "call_id": call_id,
+                "attempt": retry.attempt,
+                "provider": retry.model.provider,
+                "model": retry.model.name,
+                "next_provider": retry.next_model.provider,
+                "next_model": retry.next_model.name,
+                "wait_s": round(retry.wait_s, 3),
+                "error_code": retry.error.code,
+                **_cause(retry.error),
+            },
+        )
+        self.count({"Retries": 1}, error_code=retry.error.code)
+
+    def call_replayed(self, call_id: str, request_id: str) -> None:
+        """An earlier answer was given again, at no cost."""
+        self.logger.info("call replayed", extra={"call_id": call_id, "request_id": request_id})
+        self.count({"CallsReplayed": 1})
+
+    def outcome_not_kept(self, request_id: str, error: Exception) -> None:
+        """A call's idempotency key does not say that it is over."""
+        self.logger.error("outcome not kept", extra={"request_id": request_id, **_cause(error)})
+        self.count({"OutcomesNotKept": 1})
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         """The whole record as a log line, so that it can still be put on the ledger."""
@@ -120,9 +151,19 @@ def _loggable_param(error: GatewayError) -> str | None:
 
 
 def _cause(error: Exception | None) -> dict[str, Any]:
-    """Class names only: the message of a foreign error may quote what was sent."""
+    """Class names, and what the vendor or AWS calls it; a foreign error's message may quote what was sent."""
     if error is None:
         return {}
-    cause = error.__cause__ or error
-    reason = error.details.get("reason") if isinstance(error, GatewayError) else None
-    return {"cause": type(cause).__name__, "reason": reason}
+    details = error.details if isinstance(error, GatewayError) else {}
+    facts = {name: details[name] for name in _FACTS if name in details}
+    return {"cause": " < ".join(type(part).__name__ for part in _chain(error)), **facts}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """What caused the error, from the outside in; the error itself if nothing did."""
+    cause = error.__cause__
+    if cause is None:
+        yield error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

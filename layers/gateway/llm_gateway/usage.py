@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
+from operator import add
 from typing import Literal, Protocol
 
-from llm_gateway.model_catalogue import ModelPrice
+from llm_gateway.model_catalogue import ModelPrice, ModelSpec
 from llm_gateway.models import TokenUsage
 
 CallStatus = Literal["answered", "failed", "timed_out"]
@@ -25,6 +28,7 @@ class UsageRecord:
         status: How the call ended.
         error_code: Stable code of the error, None if answered.
         calling_service: Who called, None if nobody said.
+        correlation_id: The caller's own name for the call, None if it gave none.
         prompt: Prompt path.
         prompt_version: The version that was rendered.
         provider: Provider name.
@@ -42,6 +46,7 @@ class UsageRecord:
     status: CallStatus
     error_code: str | None
     calling_service: str | None
+    correlation_id: str | None
     prompt: str
     prompt_version: str
     provider: str
@@ -63,6 +68,33 @@ class UsageLedger(Protocol):
             StoreUnavailable: The record is not kept.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the vendor billed for one answer, usable or not.
+
+    Attributes:
+        model: The model that gave it.
+        usage: Its tokens.
+    """
+
+    model: ModelSpec
+    usage: TokenUsage
+
+
+def total_usage(spent: Sequence[Spending]) -> TokenUsage:
+    """Tokens of all answers of a call; unknown if nothing is known to have been billed."""
+    if not spent:
+        return TokenUsage()
+    return reduce(add, (spending.usage for spending in spent))
+
+
+def total_cost_usd(spent: Sequence[Spending]) -> Decimal | None:
+    """Cost of all answers of a call, each at its own model's price; None if one of them is unknown."""
+    costs = [cost_usd(spending.usage, spending.model.price) for spending in spent]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known, Decimal(0)) if costs and len(known) == len(costs) else None
 
 
 def cost_usd(usage: TokenUsage, price: ModelPrice | None) -> Decimal | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
+from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import (
     LABEL_PATTERN,
     MAX_STOP_SEQUENCES,
@@ -18,11 +21,13 @@ from llm_gateway.models import (
     FinishReason,
     Labels,
     ModelOptions,
+    OutputFormat,
     PromptEntry,
     Revision,
 )
 
 HISTORY_LIMIT = 20
+CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
 _PRINTABLE = r"^\P{C}+$"
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
@@ -61,6 +66,18 @@ class Parameters(_Wire):
         )
 
 
+class Output(_Wire):
+    """What the answer has to be; what is left out is the prompt's choice."""
+
+    format: OutputFormat | None = Field(None, description="`json` if a schema is given.")
+    json_schema: dict[str, JsonValue] | None = Field(
+        None, alias="schema", description="JSON Schema that the answer has to fit."
+    )
+    repair: bool | None = Field(
+        None, description="True lets the model be asked once more for an answer that does not fit."
+    )
+
+
 class CallRequest(_Wire):
     """CallPrompt: name a stored prompt, give its variables."""
 
@@ -89,6 +106,7 @@ class CallRequest(_Wire):
     provider: Name | None = Field(None, examples=["openai"])
     model: Name | None = Field(None, description="`gpt-4o-mini`, or `openai/gpt-4o-mini`.")
     parameters: Parameters = Field(default_factory=Parameters)
+    output: Output = Field(default_factory=Output)
     timeout_s: float | None = Field(
         None,
         ge=TIMEOUT_RANGE_S[0],
@@ -97,6 +115,14 @@ class CallRequest(_Wire):
         description="Seconds, 5 to 120.",
     )
     calling_service: ServiceName | None = Field(None, description="Who calls, for the usage statistics.")
+    correlation_id: Annotated[str, Field(pattern=CORRELATION_ID.pattern)] | None = Field(
+        None, description="The caller's own name for this call; it is in the answer and in the logs."
+    )
+    idempotency_key: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")] | None = Field(
+        None,
+        description="The same key with the same request gives the first answer again, at no cost. "
+        "Over HTTP also the header Idempotency-Key.",
+    )
 
 
 class PromptVersion(_Wire):
@@ -121,7 +147,11 @@ class CallResponse(_Wire):
     """The model's answer and what it cost."""
 
     call_id: str
+    correlation_id: str | None = Field(description="The one of the request.")
     text: str
+    parsed: JsonValue = Field(
+        description="The answer as a JSON value, where JSON was asked for; it fits the output schema."
+    )
     finish_reason: FinishReason
     prompt: PromptVersion
     provider: str
@@ -132,6 +162,9 @@ class CallResponse(_Wire):
     latency_ms: int
     attempts: int
     test_mode: bool = Field(description="True if a fake provider answered: nothing was paid.")
+    replayed: bool = Field(
+        False, description="True if this is an earlier answer again: nothing was paid for it now."
+    )
 
 
 class PromptSummary(_Wire):
@@ -181,6 +214,7 @@ class PromptMetadata(PromptSummary):
     etag: str
     parameters: Parameters = Field(description="The author's choices.")
     input_schema: dict[str, JsonValue] | None = Field(description="JSON Schema of the variables.")
+    output_schema: dict[str, JsonValue] | None = Field(description="JSON Schema of the answer.")
     error: str | None = Field(description="Why the newest upload is broken.")
     warnings: list[str]
     partials: dict[str, str] = Field(description="Version of each partial that is served with it.")
@@ -191,7 +225,7 @@ class PromptMetadata(PromptSummary):
     def of_prompt(cls, entry: PromptEntry, labels: Labels, history: Sequence[Revision]) -> PromptMetadata:
         """The metadata of an index entry, with the prompt's labels and versions."""
         options = entry.parameters
-        schema = entry.input_schema
+        schema, output_schema = entry.input_schema, options.output_schema
         return cls(
             **_summary(entry),
             etag=entry.etag,
@@ -202,6 +236,7 @@ class PromptMetadata(PromptSummary):
                 stop=list(options.stop) or None,
             ),
             input_schema=schema if isinstance(schema, dict) else None,
+            output_schema=None if output_schema is None else dict(output_schema),
             error=entry.error,
             warnings=list(entry.warnings),
             partials=dict(entry.partials),
@@ -214,6 +249,62 @@ class PromptMetadata(PromptSummary):
                 for r in history[:HISTORY_LIMIT]
             ],
         )
+
+
+class ModelPrices(_Wire):
+    """Rates in USD per 1,000,000 tokens."""
+
+    input: Usd
+    output: Usd
+    cached_input: Usd | None
+    long_above: int | None = Field(
+        description="Input tokens above which the whole call costs the long rates."
+    )
+    long_input: Usd | None
+    long_output: Usd | None
+    long_cached_input: Usd | None
+    date: str | None = Field(description="Day on which they were read from the vendor's list.")
+
+
+class ModelInfo(_Wire):
+    """One model that can be called."""
+
+    id: str = Field(description="`provider/name`, as a prompt or a request names it.")
+    provider: str
+    name: str
+    context_tokens: int = Field(description="Input and output together.")
+    max_output_tokens: int
+    sampling: bool = Field(description="Takes temperature, top_p and stop.")
+    json_mode: bool = Field(description="Can be told to answer with JSON.")
+    json_schema: bool = Field(description="Can be told the schema of that JSON.")
+    fallbacks: list[str] = Field(description="Models that answer in its place if it fails.")
+    price: ModelPrices | None = Field(description="Null: its calls are counted as unpriced.")
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> ModelInfo:
+        """What callers may know of a row of the catalogue."""
+        price = None if spec.price is None else asdict(spec.price)
+        if price is not None:
+            price["date"] = price["date"] and price["date"].isoformat()
+        return cls(
+            id=f"{spec.provider}/{spec.name}",
+            provider=spec.provider,
+            name=spec.name,
+            context_tokens=spec.context_tokens,
+            max_output_tokens=spec.max_output_tokens,
+            sampling=spec.sampling,
+            json_mode=spec.json_mode,
+            json_schema=spec.json_schema,
+            fallbacks=list(spec.fallbacks),
+            price=None if price is None else ModelPrices(**price),
+        )
+
+
+class ModelList(_Wire):
+    """ListModels: everything that can be called."""
+
+    models: list[ModelInfo]
+    default_model: str = Field(description="Called when neither request nor prompt names a model.")
 
 
 class UsageTotals(_Wire):

@@ -60,7 +60,12 @@ def test_everything_a_prompt_says_about_itself_is_read() -> None:
     assert front.model == "openai/gpt-4o-mini"
     assert front.timeout_s == 7.5
     assert front.options == ModelOptions(
-        temperature=0.0, top_p=0.5, max_tokens=64, stop=("END", "\n"), output_format="json"
+        temperature=0.0,
+        top_p=0.5,
+        max_tokens=64,
+        stop=("END", "\n"),
+        output_format="json",
+        output_schema=front.output_schema,
     )
     assert front.defaults == {"tone": "warm"}
     assert front.input_schema is not None
@@ -106,7 +111,7 @@ def test_fallbacks_are_read_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("text", "mock"),
     [
-        ("{}", Mock(answer=None, delay_s=0.0, errors=())),
+        ("{}", Mock(answer=None, delay_s=None, errors=())),
         ("{answer: Hello, delayMs: 250}", Mock(answer="Hello", delay_s=0.25)),
         ("{answer: {name: Zoë, tags: [a, 1]}}", Mock(answer='{"name": "Zoë", "tags": ["a", 1]}')),
         ("{answer: []}", Mock(answer="[]")),
@@ -147,7 +152,7 @@ def test_a_prompt_without_a_mock_has_none() -> None:
         ("gateway.mock:\n  delayMs: 120001", "line 3: 'delayMs' must be a number from 0 to 120000"),
         (
             "gateway.mock:\n  errors:\n    - boom",
-            "line 4: 'errors' must be a list of 1 to 8 of: content_filtered",
+            "line 4: 'errors' must be a list of 1 to 8 of: answer_not_json",
         ),
         ("gateway.mock: {errors: provider_timeout}", "line 2: 'errors' must be a list of 1 to 8 of"),
         ("gateway.mock: {answer: 5}", "line 2: 'answer' must be text, a mapping or a list"),

@@ -177,7 +177,7 @@ def test_what_the_schema_demands_is_required_too() -> None:
     ("schema", "variables", "problems"),
     [
         ("{x: string}", {"x": 5}, ["variables.x must be of type string"]),
-        ("{'x?': integer}", {"x": SECRET}, ["variables.x must be of type integer or null"]),
+        ("{'x?': integer}", {"x": SECRET}, ["variables.x must be of type null or integer"]),
         ("{'x(enum)': [a, b]}", {"x": SECRET}, ["variables.x breaks the rule 'enum'"]),
         ("{'x(array)': string}", {"x": ["a", 5]}, ["variables.x.1 must be of type string"]),
         ("{x: string}", {"x": "", "y": SECRET}, ["variables has a name that the schema does not know"]),
@@ -215,9 +215,7 @@ def test_a_schema_that_is_none_is_a_syntax_error(schema: str) -> None:
         parsed(with_input(f"{{schema: {schema}}}"))
 
 
-@pytest.mark.parametrize(
-    "reference", ["#/nowhere", "#", "https://example.com/schema.json", "file:///etc/passwd"]
-)
-def test_a_schema_that_points_nowhere_or_outside_is_the_authors_to_mend(reference: str) -> None:
-    with pytest.raises(InvalidVariables, match="its author has to mend it"):
-        rendered(with_input(f"{{schema: {{$ref: '{reference}'}}}}"))
+@pytest.mark.parametrize("reference", ["#/nowhere", "https://example.com/schema.json", "file:///etc/passwd"])
+def test_a_schema_that_points_nowhere_or_outside_is_a_syntax_error(reference: str) -> None:
+    with pytest.raises(PromptSyntaxError, match="not a valid JSON Schema"):
+        parsed(with_input(f"{{schema: {{$ref: '{reference}'}}}}"))

@@ -29,7 +29,7 @@ __all__ = ["FrontMatter", "Mock", "PromptSyntaxError", "parse_front_matter", "sp
 KNOWN_KEYS: Mapping[KeyPath, frozenset[str]] = {
     (): frozenset(
         {"name", "description", "model", "config", "input", "output", "metadata"}
-        | {"gateway.timeoutMs", "gateway.fallbacks", "gateway.mock"}
+        | {"gateway.timeoutMs", "gateway.fallbacks", "gateway.mock", "gateway.repair"}
     ),
     ("input",): frozenset({"schema", "default"}),
     ("output",): frozenset({"format", "schema"}),
@@ -54,7 +54,8 @@ class FrontMatter:
         timeout_s: The author's deadline in seconds, or None.
         input_schema: JSON Schema of the variables, or None.
         defaults: Values of variables a caller may leave out.
-        output_schema: JSON Schema of the answer, or None.
+        output_schema: JSON Schema of the answer, or None; without effect if it is to be text.
+        repair: True if the model may be asked once more for an answer that does not fit.
         mock: What test mode answers, or None.
         unknown: Keys nobody reads.
         lines: Line of the file of every key, by path.
@@ -68,6 +69,7 @@ class FrontMatter:
     input_schema: Mapping[str, Json] | None = None
     defaults: Mapping[str, Json] = field(default_factory=dict)
     output_schema: Mapping[str, Json] | None = None
+    repair: bool = False
     mock: Mock | None = None
     unknown: tuple[KeyPath, ...] = ()
     lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False, repr=False)
@@ -114,12 +116,14 @@ def parse_front_matter(text: str) -> FrontMatter:
             stop=config.texts(
                 "stopSequences", MAX_STOP_SEQUENCES, f"must be 1 to {MAX_STOP_SEQUENCES} non-empty texts"
             ),
-            output_format=_output_format(output, output_schema),
+            output_format=(output_format := _output_format(output, output_schema)),
+            output_schema=output_schema if output_format == "json" else None,
         ),
         timeout_s=_timeout_s(top),
         input_schema=_input_schema(top.section("input")),
         defaults=top.section("input").mapping("default"),
         output_schema=output_schema,
+        repair=_repair(top),
         mock=None if top.values.get("gateway.mock") is None else _mock(mock),
         unknown=tuple(_unknown((top, config, top.section("input"), output, mock))),
         lines=config.lines,
@@ -173,15 +177,23 @@ def _names_a_model(text: str) -> bool:
     return all(text.partition("/")[::2])
 
 
+def _repair(top: Section) -> bool:
+    value = top.values.get("gateway.repair")
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise top.fault("gateway.repair", "must be true or false")
+
+
 def _mock(mock: Section) -> Mock:
-    codes = sorted(cls.code for cls in ProviderError.__subclasses__())
+    codes = sorted(ProviderError.kinds())
     rule = f"must be a list of 1 to {_MAX_MOCK_ERRORS} of: {', '.join(codes)}"
     errors = mock.texts("errors", _MAX_MOCK_ERRORS, rule)
     for n, code in enumerate(errors):
         if code not in codes:
             raise mock.fault_at(("errors", str(n)), f"'errors' {rule}")
-    delay_ms = mock.number("delayMs", 0, _MAX_MOCK_DELAY_MS) or 0.0
-    return Mock(answer=_mock_answer(mock), delay_s=delay_ms / 1000, errors=errors)
+    delay_ms = mock.number("delayMs", 0, _MAX_MOCK_DELAY_MS)
+    delay_s = None if delay_ms is None else delay_ms / 1000
+    return Mock(answer=_mock_answer(mock), delay_s=delay_s, errors=errors)
 
 
 def _mock_answer(mock: Section) -> str | None:

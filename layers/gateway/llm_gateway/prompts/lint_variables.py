@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from llm_gateway.json_schema import Violation
 from llm_gateway.models import Json
 from llm_gateway.prompts.findings import KNOWN_NAMES, Finding, Subject
 from llm_gateway.prompts.front_matter import FrontMatter
@@ -102,31 +102,22 @@ def _properties(schema: Mapping[str, Json]) -> Mapping[str, Json]:
 
 
 def _unfit_defaults(subject: Subject) -> Iterator[Finding]:
-    validator, defaults = subject.prompt.validator, dict(subject.prompt.front.defaults)
-    if validator is None:
-        return
-    try:
-        errors = list(validator.iter_errors(defaults))
-    except Exception:  # an unresolvable $ref surfaces only while validating
-        message = "'input.schema' cannot be applied: a '$ref' leads nowhere, or round in a circle"
-        yield subject.at_key(("input", "schema"), "error", "unusable-schema", message)
-        return
-    for keys, rule in (place for error in errors if _is_final(error) for place in _places(error)):
-        message = f"'{'.'.join(('input', 'default', *keys))}' breaks the rule '{rule}' of input.schema"
-        yield subject.at_key(("input", "default", *keys), "error", "default-does-not-fit", message)
+    schema, defaults = subject.prompt.input_schema, dict(subject.prompt.front.defaults)
+    found = schema.violations(defaults) if schema else ()
+    for violation in found:
+        if _is_final(violation, defaults):
+            unknown = violation.names if violation.keyword == "additionalProperties" else ()
+            for keys in [(*violation.path, name) for name in unknown] or [violation.path]:
+                place = ".".join(("input", "default", *keys))
+                message = f"'{place}' breaks the rule '{violation.keyword}' of input.schema"
+                yield subject.at_key(("input", "default", *keys), "error", "default-does-not-fit", message)
 
 
-def _places(error: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Keys at fault and the rule they break: each name that is too much, or the value as a whole."""
-    keys = tuple(str(step) for step in error.absolute_path)
-    if error.validator == "additionalProperties" and "patternProperties" not in error.schema:
-        known = error.schema.get("properties", {})
-        yield from (((*keys, name), error.validator) for name in error.instance if name not in known)
-    else:
-        yield keys, error.validator
-
-
-def _is_final(error: Any) -> bool:
+def _is_final(violation: Violation, defaults: Json) -> bool:
     """False if what a caller adds may still mend it: defaults are merged into the caller's mappings."""
-    merged = isinstance(error.instance, dict) and all(isinstance(step, str) for step in error.absolute_path)
-    return not merged or error.validator in _OF_WHOLE_MAPPINGS
+    value = defaults
+    for step in violation.path:
+        if not isinstance(value, dict):
+            return True
+        value = value[step]
+    return not isinstance(value, dict) or violation.keyword in _OF_WHOLE_MAPPINGS

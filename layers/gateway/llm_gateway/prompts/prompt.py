@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from llm_gateway.errors import InvalidVariables, MissingVariables
+from llm_gateway.json_schema import InvalidSchema, JsonSchema
 from llm_gateway.models import Json, Message
 from llm_gateway.prompts.composition import Source, compose, read_source
 from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
+from llm_gateway.prompts.metering import TIME_LIMIT_S
 from llm_gateway.prompts.template import PromptTemplate, check_partial
 from llm_gateway.prompts.yaml_mapping import line_of
-
-if TYPE_CHECKING:
-    from jsonschema.exceptions import ValidationError
-    from jsonschema.protocols import Validator
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +24,8 @@ class Prompt:
         version: The version this is.
         front: What its front matter says.
         template: Its compiled body.
+        input_schema: What variables have to fit.
+        output_schema: What answers have to fit.
         required_variables: Dotted names a caller must give.
         size_bytes: Size of the file and of its partials.
     """
@@ -35,25 +34,28 @@ class Prompt:
     version: str
     front: FrontMatter
     template: PromptTemplate
-    validator: Validator | None
+    input_schema: JsonSchema | None
+    output_schema: JsonSchema | None
     required_variables: tuple[str, ...]
     size_bytes: int
 
-    def render(self, variables: Mapping[str, Json], max_chars: int) -> tuple[Message, ...]:
+    def render(
+        self, variables: Mapping[str, Json], max_chars: int, time_limit_s: float = TIME_LIMIT_S
+    ) -> tuple[Message, ...]:
         """The messages to send.
 
         Raises:
             MissingVariables: Naming every required variable that is absent.
             InvalidVariables: A value does not fit the input schema or the template.
-            RenderLimitExceeded: The text would be longer than `max_chars`.
+            RenderLimitExceeded: The text would be longer than `max_chars`, or takes too much to make.
         """
         filled = merged(self.front.defaults, variables)
         missing = [name for name in self.required_variables if not _has(filled, name.split("."))]
         if missing:
             raise MissingVariables(missing)
-        if self.validator is not None:
-            _validate(self.validator, filled)
-        return self.template.render(filled, max_chars)
+        if self.input_schema is not None:
+            _check(filled, self.input_schema)
+        return self.template.render(filled, max_chars, min(time_limit_s, TIME_LIMIT_S))
 
 
 def parse_prompt(path: str, version: str, data: bytes, partials: Mapping[str, bytes] | None = None) -> Prompt:
@@ -80,14 +82,13 @@ def built_prompt(source: Source, partials: Mapping[str, Source], version: str) -
         check_partial(partial.body, partial.error)
     body = compose(source, partials)
     template = PromptTemplate.compile(body.text, body.error)
-    if front.output_schema is not None:
-        _validator(front.output_schema, "output", front)
     return Prompt(
         path=source.path,
         version=version,
         front=front,
         template=template,
-        validator=None if front.input_schema is None else _validator(front.input_schema, "input", front),
+        input_schema=_schema(front.input_schema, "input", front),
+        output_schema=_schema(front.options.output_schema, "output", front),
         required_variables=_required(front, template),
         size_bytes=source.size_bytes + sum(partial.size_bytes for partial in partials.values()),
     )
@@ -125,23 +126,21 @@ def _has(values: Json | Mapping[str, Json], steps: list[str]) -> bool:
     return True
 
 
-def _validator(schema: Mapping[str, Json], section: str, front: FrontMatter) -> Validator:
-    # Loaded only for prompts that have a schema: it costs a cold start about 60 ms.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from referencing import Registry
-
+def _schema(document: Mapping[str, Json] | None, section: str, front: FrontMatter) -> JsonSchema | None:
+    if document is None:
+        return None
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        line = line_of(front.lines, (section, "schema", *map(str, error.absolute_path)))
-        raise PromptSyntaxError(f"'{section}.schema' is not a valid JSON Schema", line) from error
-    registry: Registry[Any] = Registry()  # resolves nothing outside the schema itself
-    return Draft202012Validator(schema, registry=registry)
+        return JsonSchema(document)
+    except InvalidSchema as error:
+        line = line_of(front.lines, (section, "schema", *error.path))
+        raise PromptSyntaxError(f"'{section}.schema' {error}", line) from error
 
 
-def _validate(validator: Validator, variables: dict[str, Json]) -> None:
-    problems = list(dict.fromkeys(_problems(validator, variables)))
+def _check(variables: dict[str, Json], schema: JsonSchema) -> None:
+    problems = [
+        (".".join(["variables", *violation.path]), violation.rule)
+        for violation in schema.violations(variables)
+    ]
     if problems:
         listed = "; ".join(f"{field} {rule}" for field, rule in problems)
         raise InvalidVariables(
@@ -149,30 +148,3 @@ def _validate(validator: Validator, variables: dict[str, Json]) -> None:
             param=problems[0][0],
             details={"problems": [{"param": field, "problem": rule} for field, rule in problems]},
         )
-
-
-def _problems(validator: Validator, variables: dict[str, Json]) -> Iterator[tuple[str, str]]:
-    """Field and rule of each violation, never the value: jsonschema's own messages quote it."""
-    try:
-        errors = sorted(validator.iter_errors(variables), key=lambda error: str(error.absolute_path))
-    except Exception as error:  # an unresolvable $ref surfaces only while validating
-        raise InvalidVariables(
-            "The prompt's input schema cannot be applied; its author has to mend it.", param="variables"
-        ) from error
-    for problem in errors:
-        field = ".".join(["variables", *(str(part) for part in problem.absolute_path)])
-        yield field, _rule(problem)
-
-
-def _rule(error: ValidationError) -> str:
-    wanted: Any = error.validator_value
-    match error.validator:
-        case "type":
-            return f"must be of type {wanted if isinstance(wanted, str) else ' or '.join(wanted)}"
-        case "required":
-            given: Any = error.instance
-            return f"lacks {', '.join(name for name in wanted if name not in given)}"
-        case "additionalProperties":
-            return "has a name that the schema does not know"
-        case rule:
-            return f"breaks the rule '{rule}'"

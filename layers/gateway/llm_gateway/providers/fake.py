@@ -5,23 +5,43 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from llm_gateway.errors import ProviderError
+from llm_gateway.errors import AnswerTruncated, ProviderError
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
+from llm_gateway.providers.example import example_of
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
 
-_ERRORS = {kind.code: kind for kind in ProviderError.__subclasses__()}
+_ERRORS = ProviderError.kinds()
+_REASONING_TOKENS = 64
+_FIRST_TOKEN_S = 0.35
+_INPUT_TOKENS_PER_S = 20_000
+_OUTPUT_TOKENS_PER_S = 90
+
+Latency = Callable[[TokenUsage], float]
+
+
+def realistic_latency(usage: TokenUsage) -> float:
+    """Seconds that a vendor's mid-sized model takes for so many tokens, roughly, on a quiet day."""
+    tokens_in, tokens_out = usage.input_tokens or 0, usage.output_tokens or 0
+    return _FIRST_TOKEN_S + tokens_in / _INPUT_TOKENS_PER_S + tokens_out / _OUTPUT_TOKENS_PER_S
 
 
 class FakeProvider:
     """Answers deterministically, with token counts of realistic size.
 
     The answer names the model and the size and digest of what it was sent, so a test can tell two
-    prompts apart; a call that asks for JSON gets the same as a JSON object. A prompt may say what to do
-    instead (`gateway.mock`): an answer, a delay, an error for each of the first attempts.
+    prompts apart; a call that asks for JSON gets the same as a JSON object, or an example of the schema it
+    names. A prompt may say what to do instead (`gateway.mock`): an answer, a delay, an error for each of
+    the first attempts.
+
+    Args:
+        latency: Seconds that an answer takes; None takes no time.
     """
+
+    def __init__(self, latency: Latency | None = None) -> None:
+        self._latency = latency
 
     async def complete(
         self,
@@ -32,23 +52,41 @@ class FakeProvider:
     ) -> Completion:
         """See Provider.complete."""
         mock = options.mock or Mock()
-        await asyncio.sleep(mock.delay_s)
         for code in mock.errors:
+            await asyncio.sleep(mock.delay_s or 0)
             raise _ERRORS[code]("The prompt's mock says so.")
-        text = _answer(model, messages, options) if mock.answer is None else mock.answer
-        tokens = estimated_tokens(text)
-        limit = options.max_tokens or model.max_output_tokens
-        return Completion(
-            text=first_tokens(text, limit),
-            finish_reason="length" if tokens > limit else "stop",
-            usage=TokenUsage(
-                input_tokens=sum(TOKENS_PER_MESSAGE + estimated_tokens(m.content) for m in messages),
-                output_tokens=min(tokens, limit),
-                cached_input_tokens=0,
-                reasoning_tokens=0,
-            ),
-            served_model=f"{model.name}-test",
-        )
+        completion = _completion(model, messages, options, mock)
+        await asyncio.sleep(self._delay_s(mock, completion.usage))
+        if not completion.text:
+            error = AnswerTruncated("The token limit left no room for an answer behind the reasoning.")
+            error.usage = completion.usage
+            raise error
+        return completion
+
+    def _delay_s(self, mock: Mock, usage: TokenUsage) -> float:
+        if mock.delay_s is not None:
+            return mock.delay_s
+        return self._latency(usage) if self._latency else 0.0
+
+
+def _completion(
+    model: ModelSpec, messages: Sequence[Message], options: ModelOptions, mock: Mock
+) -> Completion:
+    text = _answer(model, messages, options) if mock.answer is None else mock.answer
+    reasoning = 0 if model.sampling else _REASONING_TOKENS
+    tokens = reasoning + estimated_tokens(text)
+    limit = options.max_tokens or model.max_output_tokens
+    return Completion(
+        text=first_tokens(text, limit - reasoning) if limit > reasoning else "",
+        finish_reason="length" if tokens > limit else "stop",
+        usage=TokenUsage(
+            input_tokens=sum(TOKENS_PER_MESSAGE + estimated_tokens(m.content) for m in messages),
+            output_tokens=min(tokens, limit),
+            cached_input_tokens=0,
+            reasoning_tokens=min(reasoning, limit),
+        ),
+        served_model=f"{model.name}-test",
+    )
 
 
 def _answer(model: ModelSpec, messages: Sequence[Message], options: ModelOptions) -> str:
@@ -60,6 +98,8 @@ def _answer(model: ModelSpec, messages: Sequence[Message], options: ModelOptions
         "characters": sum(len(m.content) for m in messages),
         "digest": hashlib.sha256(sent.encode()).hexdigest()[:12],
     }
+    if options.output_schema is not None:
+        return json.dumps(example_of(options.output_schema))
     if options.output_format == "json":
         return json.dumps(facts)
     return (

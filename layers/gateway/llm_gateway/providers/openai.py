@@ -6,15 +6,16 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import httpx2
 import openai
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion
+from openai import Omit
 
 from llm_gateway.errors import (
     ContentFiltered,
     InvalidProviderResponse,
+    ModelRefused,
     ProviderAuthFailed,
     ProviderError,
     ProviderQuotaExhausted,
@@ -23,20 +24,15 @@ from llm_gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, FinishReason, Json, Message, ModelOptions, TokenUsage
+from llm_gateway.model_catalogue import Endpoint, ModelSpec
+from llm_gateway.models import Completion, Json, Message, ModelOptions
+from llm_gateway.providers.chat_completion import MESSAGES, read_completion
+from llm_gateway.providers.response_format import response_format
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
-_FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-}
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # The most specific class wins. `code` of the vendor's error object is looked up first.
 _BY_CODE: dict[str, type[ProviderError]] = {
@@ -56,49 +52,70 @@ _BY_TYPE: dict[type[Exception], type[ProviderError]] = {
     openai.BadRequestError: ProviderRejected,
     openai.NotFoundError: ProviderRejected,
     openai.UnprocessableEntityError: ProviderRejected,
-    openai.ContentFilterFinishReasonError: ContentFiltered,
+    openai.ContentFilterFinishReasonError: ModelRefused,
     openai.OpenAIError: InvalidProviderResponse,
 }
-_MESSAGES: dict[type[ProviderError], str] = {
-    ProviderTimeout: "The model's vendor did not answer in time.",
-    ProviderUnavailable: "The model's vendor cannot be reached or is overloaded; try again.",
-    ProviderRateLimited: "The model's vendor limits the gateway's rate; try again later.",
-    ProviderQuotaExhausted: "The gateway's account at the vendor is out of credit; tell its operators.",
-    ProviderAuthFailed: "The model's vendor refuses the gateway's key; tell its operators.",
-    ProviderRejected: "The model's vendor refuses this request; see details.vendor_code.",
-    ContentFiltered: "The vendor's content filter stopped this call; change the prompt's variables.",
-    InvalidProviderResponse: "The model's vendor sent an answer that cannot be read; try again.",
-}
+
+Key = Callable[[], Awaitable[str]]
 
 
 class OpenAIProvider:
     """Calls Chat Completions through the official SDK, whose own retries are off.
 
+    The SDK sends and tells its errors apart; the answer is read here, because building the SDK's model of
+    it costs as much again as the whole request.
+
     Args:
-        api_key: Gives the key, asked before each call.
-        base_url: Another endpoint that speaks the same; None is OpenAI's own.
+        key: Gives the key, asked before each call.
         now: Aware UTC, to read a Retry-After that is a date.
+        endpoint: Where to and how.
+        http: A client that several providers share; None makes one.
     """
 
     def __init__(
-        self, api_key: Callable[[], Awaitable[str]], base_url: str | None, now: Callable[[], datetime]
+        self,
+        key: Key,
+        now: Callable[[], datetime],
+        endpoint: Endpoint | None = None,
+        http: httpx2.AsyncClient | None = None,
     ) -> None:
-        self._client = openai.AsyncOpenAI(api_key=api_key, base_url=base_url, max_retries=0)
+        self._key = key
         self._now = now
+        self._endpoint = endpoint or Endpoint()
+        self._client = openai.AsyncOpenAI(
+            api_key="in the headers of each request",
+            base_url=self._endpoint.base_url,
+            default_query=dict(self._endpoint.query),
+            max_retries=0,
+            http_client=http,
+        )
 
     async def complete(
         self, model: ModelSpec, messages: Sequence[Message], options: ModelOptions, timeout_s: float
     ) -> Completion:
         """See Provider.complete."""
+        headers = await self._headers()
         with self._translated_errors():
-            answer = await self._client.chat.completions.create(
-                **_arguments(model, messages, options), timeout=timeout_s
+            response = await self._client.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=_body(model, messages, options),
+                options={"headers": headers, "timeout": timeout_s},
             )
-        return _completion(answer)
+        return read_completion(response.content)
 
     async def close(self) -> None:
         """Close the connections that are kept for the next call."""
         await self._client.close()
+
+    async def _headers(self) -> dict[str, str | Omit]:
+        match self._endpoint.auth:
+            case "bearer":
+                return {"Authorization": f"Bearer {await self._key()}"}
+            case "api-key":
+                return {"Authorization": Omit(), "api-key": await self._key()}
+            case "none":
+                return {"Authorization": Omit()}
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -106,19 +123,20 @@ class OpenAIProvider:
             yield
         except openai.OpenAIError as error:
             raise self._translated(error) from error
-        except ValueError as error:  # the body claims to be JSON and is not
-            raise InvalidProviderResponse(_MESSAGES[InvalidProviderResponse]) from error
 
     def _translated(self, error: openai.OpenAIError) -> ProviderError:
         code = getattr(error, "code", None)
         status = getattr(error, "status_code", None)
         kind = _BY_CODE.get(str(code)) or _kind(error, status)
-        details: dict[str, Json] = {}
-        if isinstance(code, str) and _CODE.fullmatch(code):
-            details["vendor_code"] = code
+        named = {"vendor_code": code, "vendor_request_id": getattr(error, "request_id", None)}
+        details: dict[str, Json] = {
+            name: value
+            for name, value in named.items()
+            if isinstance(value, str) and _IDENTIFIER.fullmatch(value)
+        }
         if isinstance(status, int):
             details["vendor_status"] = status
-        return kind(_MESSAGES[kind], details=details, retry_after_s=self._retry_after_s(error))
+        return kind(MESSAGES[kind], details=details, retry_after_s=self._retry_after_s(error))
 
     def _retry_after_s(self, error: openai.OpenAIError) -> float | None:
         """Seconds the vendor asks us to wait: a number or an HTTP date (RFC 9110, section 10.2.3)."""
@@ -141,59 +159,14 @@ def _kind(error: openai.OpenAIError, status: object) -> type[ProviderError]:
     return next(_BY_TYPE[cls] for cls in type(error).__mro__ if cls in _BY_TYPE)
 
 
-def _arguments(model: ModelSpec, messages: Sequence[Message], options: ModelOptions) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
+def _body(model: ModelSpec, messages: Sequence[Message], options: ModelOptions) -> dict[str, Any]:
+    body: dict[str, Any] = {
         "model": model.name,
         "messages": [{"role": m.role, "content": m.content} for m in messages],
         "temperature": options.temperature,
         "top_p": options.top_p,
         model.max_tokens_field: options.max_tokens,
         "stop": list(options.stop) or None,
-        "response_format": {"type": "json_object"} if options.output_format == "json" else None,
+        "response_format": response_format(options),
     }
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _completion(answer: object) -> Completion:
-    """The vendor's answer in our terms; it may be anything, whatever the SDK's types promise."""
-    if not isinstance(answer, ChatCompletion) or not answer.choices:
-        raise InvalidProviderResponse(_MESSAGES[InvalidProviderResponse])
-    choice = answer.choices[0]
-    # The SDK builds models without checking them, so any part may be absent.
-    message = cast(Any, choice.message)
-    text = getattr(message, "content", None)
-    if getattr(message, "refusal", None) or (choice.finish_reason == "content_filter" and not text):
-        raise _billed(ContentFiltered, answer)
-    if not isinstance(text, str):
-        raise _billed(InvalidProviderResponse, answer)
-    return Completion(
-        text=text,
-        finish_reason=_FINISH_REASONS.get(choice.finish_reason, "other"),
-        usage=_usage(answer.usage),
-        served_model=str(answer.model or ""),
-    )
-
-
-def _billed(kind: type[ProviderError], answer: ChatCompletion) -> ProviderError:
-    """An answer that is of no use was generated all the same, and is paid for."""
-    error = kind(_MESSAGES[kind])
-    error.usage = _usage(answer.usage)
-    return error
-
-
-def _usage(usage: CompletionUsage | None) -> TokenUsage:
-    """Token counts, where the vendor gives whole numbers that fit together."""
-    if usage is None:
-        return TokenUsage()
-    total_input = _whole(usage.prompt_tokens)
-    cached = _whole(getattr(usage.prompt_tokens_details, "cached_tokens", None))
-    return TokenUsage(
-        input_tokens=total_input,
-        output_tokens=_whole(usage.completion_tokens),
-        cached_input_tokens=None if cached is None or cached > (total_input or 0) else cached,
-        reasoning_tokens=_whole(getattr(usage.completion_tokens_details, "reasoning_tokens", None)),
-    )
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return {name: value for name, value in body.items() if value is not None}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -30,11 +30,14 @@ class Refused(Exception):
     Attributes:
         code: AWS's error code.
         reasons: Codes of a cancelled transaction, one for each of its items.
+        item: The item that a condition failed on, if it was asked for.
     """
 
     def __init__(self, error: ClientError) -> None:
         self.code: str = error.response["Error"]["Code"]
         self.reasons = [str(r.get("Code")) for r in error.response.get("CancellationReasons", [])]
+        response: Mapping[str, Any] = error.response
+        self.item: Mapping[str, Any] = response.get("Item", {})
         super().__init__(self.code)
 
 

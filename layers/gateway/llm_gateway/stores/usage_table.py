@@ -187,7 +187,7 @@ def record_of(item: Mapping[str, Any]) -> UsageRecord:
     """
     values = {name: _deserialize(value) for name, value in item.items()}
     usage = {name: values.get(name) for name in _TOKEN_COUNTS}
-    optional = dict.fromkeys(("error_code", "calling_service", "cost_usd"))
+    optional = dict.fromkeys(("error_code", "calling_service", "correlation_id", "cost_usd"))
     return _codec().validate_python({**optional, **values, "usage": usage})
 
 

@@ -15,8 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_gateway import __version__
-from llm_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, RouteNotFound
-from llm_gateway.models import Json
+from llm_gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    RouteNotFound,
+    internal_error,
+)
 from llm_gateway.validation import explained
 from llm_gateway.wire import ErrorBody
 
@@ -107,7 +112,7 @@ class RequestBoundary:
         except Exception as error:
             self._observer.crashed(error, request_id)
             if status == 0:
-                await JSONResponse(internal_error(request_id), 500)(scope, receive, send_named)
+                await JSONResponse(internal_error().to_wire(request_id), 500)(scope, receive, send_named)
         duration_ms = 1000 * (time.perf_counter() - began)
         self._observer.served(scope["method"], _route(scope), status, duration_ms, request_id)
 
@@ -115,11 +120,6 @@ class RequestBoundary:
 def request_id_of(scope: Mapping[str, Any]) -> str:
     """The id that RequestBoundary gave the request."""
     return str(scope["state"]["request_id"])
-
-
-def internal_error(request_id: str | None) -> dict[str, Json]:
-    """What a caller sees of a defect."""
-    return GatewayError("The gateway failed; quote the request id to its operators.").to_wire(request_id)
 
 
 def error_event(error: GatewayError, request_id: str | None) -> dict[str, Any]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from llm_gateway.deadline import Deadline
+from llm_gateway.entrypoints.direct_invoke import lambda_time_left
 from llm_gateway.entrypoints.http.app import request_id_of
 from llm_gateway.entrypoints.http.json_body import read_json
-from llm_gateway.gateway import Gateway
+from llm_gateway.errors import InvalidParameter
+from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.settings import Settings
 from llm_gateway.validation import validated
 from llm_gateway.wire import CallRequest, CallResponse
 
+_KEY_FIELD = "idempotency_key"
 _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -23,7 +27,7 @@ _REQUEST_BODY: dict[str, Any] = {
 }
 
 
-def router(gateway: Gateway, settings: Settings) -> APIRouter:
+def router(calls: CallsPrompts, settings: Settings) -> APIRouter:
     """The endpoint."""
     routes = APIRouter()
 
@@ -33,16 +37,23 @@ def router(gateway: Gateway, settings: Settings) -> APIRouter:
     async def call_prompt(request: Request) -> Response:
         """Render a stored prompt with the given variables and answer with the model's text."""
         time_left = _time_left(request.scope.get("aws.context"), settings)
-        call = validated(CallRequest, await read_json(request, settings.max_body_bytes))
-        answer = await gateway.call_prompt(call, request_id_of(request.scope), time_left)
-        return Response(answer.model_dump_json(), media_type="application/json")
+        body = await read_json(request, settings.max_body_bytes)
+        call = validated(CallRequest, _with_key(body, request.headers.get("idempotency-key")))
+        answer = await calls.call_prompt(call, request_id_of(request.scope), time_left)
+        headers = {"idempotent-replayed": "true"} if answer.replayed else None
+        return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
 
     return routes
 
 
-def lambda_time_left(context: Any, reserve_s: float) -> Deadline:
-    """The latest end of a call in Lambda: its own timeout, less a reserve for accounting and answer."""
-    return Deadline.after(max(0.0, context.get_remaining_time_in_millis() / 1000 - reserve_s))
+def _with_key(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:
+    if header is None:
+        return body
+    if body.get(_KEY_FIELD, header) != header:
+        raise InvalidParameter(
+            "The header 'Idempotency-Key' and the field differ; give one of them.", param=_KEY_FIELD
+        )
+    return {**body, _KEY_FIELD: header}
 
 
 def _time_left(context: Any, settings: Settings) -> Deadline:

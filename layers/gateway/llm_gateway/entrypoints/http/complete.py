@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from llm_gateway.entrypoints.http import calls, health, prompts, usage
+from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.wire import CallRequest
 
@@ -19,7 +19,8 @@ _OPEN_PATHS = {"/health"}
 def complete_app(parts: Parts) -> FastAPI:
     """The whole HTTP API."""
     return create_app(
-        calls.router(parts.gateway, parts.settings),
+        calls.router(parts.calls, parts.settings),
+        models.router(parts.model_catalogue, parts.settings.default_model),
         prompts.list_router(parts.prompt_index),
         prompts.metadata_router(parts.prompt_index),
         usage.router(parts.rollups),

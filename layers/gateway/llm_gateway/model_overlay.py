@@ -1,0 +1,124 @@
+"""Models and providers of a deployment's own, laid over the packaged catalogue by configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llm_gateway.errors import ConfigurationError, InvalidRequest, RequestError
+from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelPrice, ModelSpec
+from llm_gateway.validation import decode_json, validated
+
+_SETTING = "LLM_GATEWAY_MODELS"
+_OWN_PROVIDER = "openai"
+Rate = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Endpoint(_Part):
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
+    auth: Literal["bearer", "api-key", "none"] = "bearer"
+    query: dict[str, str] = {}
+
+
+class _Price(_Part):
+    input: Rate
+    output: Rate
+    cached_input: Rate | None = None
+    long_above: int | None = None
+    long_input: Rate | None = None
+    long_output: Rate | None = None
+    long_cached_input: Rate | None = None
+
+
+class _Model(_Part):
+    provider: Name
+    name: Name
+    like: str | None = None
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    sampling: bool | None = None
+    json_mode: bool | None = None
+    json_schema: bool | None = None
+    fallbacks: Annotated[tuple[str, ...], Field(max_length=4)] | None = None
+    price: _Price | None = None
+
+
+class _Overlay(_Part):
+    providers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")], _Endpoint] = {}
+    models: list[_Model] = []
+
+
+def overlaid(catalogue: ModelCatalogue, text: str | None) -> ModelCatalogue:
+    """`catalogue` with the providers and models of `text` added or changed.
+
+    Args:
+        catalogue: What there is.
+        text: JSON with `providers`, by name, and `models`, a list of rows. A row of a known model changes
+            the fields it names; a new one may take what it does not say from the model it is `like`.
+
+    Raises:
+        ConfigurationError: Naming the field at fault, or a fallback, provider or model that is not there.
+    """
+    if text is None:
+        return catalogue
+    overlay = _read(text)
+    endpoints = {name: Endpoint(e.base_url, e.auth, e.query) for name, e in overlay.providers.items()}
+    specs = {(spec.provider, spec.name): spec for spec in catalogue}
+    for row in overlay.models:
+        if row.provider != _OWN_PROVIDER and row.provider not in endpoints:
+            raise _fault(f"the provider '{row.provider}' of the model '{row.name}' is not among 'providers'")
+        specs[row.provider, row.name] = _spec(row, catalogue)
+    made = ModelCatalogue(specs.values(), {**catalogue.endpoints, **endpoints})
+    _check_fallbacks(made)
+    return made
+
+
+def _read(text: str) -> _Overlay:
+    try:
+        return validated(_Overlay, decode_json(text.encode()))
+    except (InvalidRequest, RequestError) as error:
+        raise _fault(error.message.removesuffix(".")) from None
+
+
+def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:
+    given: dict[str, Any] = row.model_dump(exclude_unset=True, exclude={"like", "price"})
+    given = {name: value for name, value in given.items() if value is not None}
+    if "price" in row.model_fields_set:
+        given["price"] = None if row.price is None else ModelPrice(**row.price.model_dump())
+    known = catalogue.get(row.provider, row.name)
+    if row.like is not None:
+        provider, _, name = row.like.partition("/")
+        known = catalogue.get(provider, name)
+        if known is None:
+            raise _fault(f"'{row.name}' is like '{row.like}', which is no known model")
+        known = replace(known, fallbacks=())
+    return _new(given) if known is None else replace(known, **given)
+
+
+def _new(given: Mapping[str, Any]) -> ModelSpec:
+    for name in ("context_tokens", "max_output_tokens"):
+        if name not in given:
+            raise _fault(f"the model '{given['name']}' needs '{name}', or a known model that it is 'like'")
+    return ModelSpec(**{"max_tokens_field": "max_tokens", **given})
+
+
+def _check_fallbacks(catalogue: ModelCatalogue) -> None:
+    for spec in catalogue:
+        for fallback in spec.fallbacks:
+            provider, _, name = fallback.partition("/")
+            if catalogue.get(provider, name) is None:
+                raise _fault(f"the fallback '{fallback}' of '{spec.name}' is no known model")
+
+
+def _fault(what: str) -> ConfigurationError:
+    return ConfigurationError(f"{_SETTING}: {what}.")

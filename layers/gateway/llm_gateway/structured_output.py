@@ -1,0 +1,140 @@
+"""JSON from a model: asked for, read, checked, and once asked for again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic_core import from_json
+
+from llm_gateway.completer import Answer, Completer, OnRetry
+from llm_gateway.deadline import Deadline
+from llm_gateway.errors import (
+    AnswerNotJson,
+    AnswerTruncated,
+    AnswerViolatesSchema,
+    InvalidParameter,
+    ProviderError,
+)
+from llm_gateway.json_schema import InvalidSchema, JsonSchema
+from llm_gateway.models import Completion, Json, Message
+from llm_gateway.prompts.prompt import Prompt
+from llm_gateway.routing import Route
+from llm_gateway.wire import Output
+
+_FENCE = "```"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputContract:
+    """What an answer has to be.
+
+    Attributes:
+        schema: What its JSON has to fit; None takes any JSON.
+        repair: True if the model may be asked once more, told what was wrong.
+    """
+
+    schema: JsonSchema | None
+    repair: bool
+
+    def parsed(self, completion: Completion) -> Json:
+        """The answer as a value.
+
+        Raises:
+            AnswerTruncated, AnswerNotJson, AnswerViolatesSchema: Never quoting the answer.
+        """
+        try:
+            value: Json = from_json(_unfenced(completion.text), allow_inf_nan=False)
+        except ValueError:
+            if completion.finish_reason == "length":
+                raise AnswerTruncated(
+                    "The JSON ran into its token limit; allow more with 'parameters.max_tokens'."
+                ) from None
+            raise AnswerNotJson("The model was asked for JSON and answered something else.") from None
+        violations = self.schema.violations(value) if self.schema else ()
+        if violations:
+            problems = [
+                (".".join(violation.path) or "the answer", violation.rule) for violation in violations
+            ]
+            listed = "; ".join(f"{place} {rule}" for place, rule in problems)
+            raise AnswerViolatesSchema(
+                f"The answer does not fit the output schema: {listed}.",
+                details={"problems": [{"path": place, "problem": rule} for place, rule in problems]},
+            )
+        return value
+
+
+def output_contract(requested: Output, prompt: Prompt) -> OutputContract | None:
+    """What the request asks for, else what the author does; None if any text will do.
+
+    Raises:
+        InvalidParameter: The request's schema is none.
+    """
+    schema = prompt.output_schema
+    if requested.json_schema is not None:
+        schema = _requested_schema(requested.json_schema)
+    authored = prompt.front.options.output_format
+    wanted = requested.format or ("json" if requested.json_schema is not None else authored)
+    if wanted != "json":
+        return None
+    return OutputContract(schema, prompt.front.repair if requested.repair is None else requested.repair)
+
+
+def _requested_schema(document: Mapping[str, Json]) -> JsonSchema:
+    try:
+        return JsonSchema(document)
+    except InvalidSchema as error:
+        place = ".".join(["output.schema", *error.path])[:200]
+        raise InvalidParameter(f"'output.schema' {error}; see '{place}'.", param="output.schema") from error
+
+
+async def complete_json(
+    completer: Completer,
+    routes: Sequence[Route],
+    messages: Sequence[Message],
+    deadline: Deadline,
+    contract: OutputContract,
+    told: OnRetry,
+) -> tuple[Answer, Json]:
+    """An answer that keeps the contract, and its value.
+
+    Raises:
+        ProviderError: As Completer.complete, or the answer and its repair are of no use; with everything
+            that was billed.
+    """
+    answer = await completer.complete(routes, messages, deadline, told)
+    try:
+        return answer, contract.parsed(answer.completion)
+    except ProviderError as problem:
+        if not contract.repair or isinstance(problem, AnswerTruncated):
+            raise problem.after(answer.attempts, answer.spent) from None
+        asked = [*messages, *_request_for_repair(answer.completion, problem)]
+    try:
+        repaired = _joined(answer, await completer.complete([answer.route], asked, deadline, told))
+    except ProviderError as error:
+        raise error.after(
+            answer.attempts + error.attempts, (*answer.spent, *error.spent)
+        ) from error.__cause__
+    try:
+        return repaired, contract.parsed(repaired.completion)
+    except ProviderError as problem:
+        raise problem.after(repaired.attempts, repaired.spent) from None
+
+
+def _request_for_repair(completion: Completion, problem: ProviderError) -> Sequence[Message]:
+    return (
+        Message("assistant", completion.text),
+        Message("user", f"{problem.message} Answer again, with nothing but the corrected JSON."),
+    )
+
+
+def _joined(first: Answer, second: Answer) -> Answer:
+    return replace(second, attempts=first.attempts + second.attempts, spent=first.spent + second.spent)
+
+
+def _unfenced(text: str) -> str:
+    """The JSON inside a Markdown fence, in which models without a JSON mode like to wrap it."""
+    stripped = text.strip()
+    if stripped.startswith(_FENCE) and stripped.endswith(_FENCE) and "\n" in stripped:
+        return stripped.partition("\n")[2].removesuffix(_FENCE)
+    return stripped
