@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ MESSAGES: Mapping[type[ProviderError], str] = {
     ResponseNoChoices: "The vendor's answer holds no choice; try again.",
     ResponseNoContent: "The vendor's answer holds no text; try again.",
 }
-_FINISH_REASONS: Mapping[object, FinishReason] = {
+_FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "content_filter": "content_filter",
@@ -55,22 +56,35 @@ def read_completion(body: bytes) -> Completion:
     Raises:
         ProviderError: There is no usable answer; with the tokens that were billed for it all the same.
     """
-    try:
-        answer = from_json(body)
-    except ValueError as error:
-        raise _of_no_use(ResponseNotJson, {}) from error
+    answer = _decoded(body)
     if not isinstance(answer, dict):
         raise _of_no_use(InvalidProviderResponse, {})
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise _of_no_use(ResponseNoChoices, answer)
-    reason = _FINISH_REASONS.get(choices[0].get("finish_reason"), "other")
+    reason = _FINISH_REASONS.get(str(choices[0].get("finish_reason")), "other")
     return Completion(
-        text=_text(_mapping(choices[0].get("message")), reason, answer),
+        text=_utf8(_text(_mapping(choices[0].get("message")), reason, answer)),
         finish_reason=reason,
         usage=_usage(answer),
-        served_model=str(answer.get("model") or ""),
+        served_model=_utf8(str(answer.get("model") or "")),
     )
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return from_json(body)
+    except ValueError:
+        pass
+    try:  # half characters (lone surrogates) are well-formed JSON, only not to the faster reader
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _of_no_use(ResponseNotJson, {}) from error
+
+
+def _utf8(text: str) -> str:
+    """The text without half characters, which no answer of ours can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _text(message: Mapping[str, Any], reason: FinishReason, answer: Mapping[str, Any]) -> str:

@@ -143,11 +143,11 @@ class OpenAIProvider:
         if not isinstance(error, openai.APIStatusError):
             return None
         value = error.response.headers.get("retry-after", "").strip()
-        if value.isdecimal():
+        if value.isdecimal() and len(value) < 10:  # longer than that is no wait but nonsense
             return float(value)
         try:
             return max(0.0, (parsedate_to_datetime(value) - self._now()).total_seconds())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
 
 
