@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import openai
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
 
 from llm_gateway.errors import (
     ContentFiltered,
@@ -106,7 +107,7 @@ class OpenAIProvider:
             yield
         except openai.OpenAIError as error:
             raise self._translated(error) from error
-        except ValueError as error:  # the body claims to be JSON and is not
+        except (ValueError, RecursionError) as error:  # the body claims to be JSON and is not
             raise InvalidProviderResponse(_MESSAGES[InvalidProviderResponse]) from error
 
     def _translated(self, error: openai.OpenAIError) -> ProviderError:
@@ -125,11 +126,11 @@ class OpenAIProvider:
         if not isinstance(error, openai.APIStatusError):
             return None
         value = error.response.headers.get("retry-after", "").strip()
-        if value.isdecimal():
+        if value.isdecimal() and len(value) < 10:  # longer than that is no wait but nonsense
             return float(value)
         try:
             return max(0.0, (parsedate_to_datetime(value) - self._now()).total_seconds())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
 
 
@@ -156,10 +157,13 @@ def _arguments(model: ModelSpec, messages: Sequence[Message], options: ModelOpti
 
 def _completion(answer: object) -> Completion:
     """The vendor's answer in our terms; it may be anything, whatever the SDK's types promise."""
-    if not isinstance(answer, ChatCompletion) or not answer.choices:
+    if not isinstance(answer, ChatCompletion):
         raise InvalidProviderResponse(_MESSAGES[InvalidProviderResponse])
-    choice = answer.choices[0]
-    # The SDK builds models without checking them, so any part may be absent.
+    # The SDK builds models without checking them, so any part may be absent or of another type.
+    choices = cast(Any, answer.choices)
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Choice):
+        raise _billed(InvalidProviderResponse, answer)
+    choice = choices[0]
     message = cast(Any, choice.message)
     text = getattr(message, "content", None)
     if getattr(message, "refusal", None) or (choice.finish_reason == "content_filter" and not text):
@@ -167,10 +171,10 @@ def _completion(answer: object) -> Completion:
     if not isinstance(text, str):
         raise _billed(InvalidProviderResponse, answer)
     return Completion(
-        text=text,
-        finish_reason=_FINISH_REASONS.get(choice.finish_reason, "other"),
+        text=_utf8(text),
+        finish_reason=_FINISH_REASONS.get(str(choice.finish_reason), "other"),
         usage=_usage(answer.usage),
-        served_model=str(answer.model or ""),
+        served_model=_utf8(str(answer.model or "")),
     )
 
 
@@ -181,9 +185,14 @@ def _billed(kind: type[ProviderError], answer: ChatCompletion) -> ProviderError:
     return error
 
 
-def _usage(usage: CompletionUsage | None) -> TokenUsage:
+def _utf8(text: str) -> str:
+    """The text without half characters (lone surrogates), which JSON can hold and no answer of ours can."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _usage(usage: object) -> TokenUsage:
     """Token counts, where the vendor gives whole numbers that fit together."""
-    if usage is None:
+    if not isinstance(usage, CompletionUsage):
         return TokenUsage()
     total_input = _whole(usage.prompt_tokens)
     cached = _whole(getattr(usage.prompt_tokens_details, "cached_tokens", None))
