@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 from moto import mock_aws
-from pytest_socket import disable_socket
+from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
+from llm_gateway.entrypoints.event_loop import run
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
+from tests import upstream as loopback
 from tests.contract.tables import client, create_bucket, create_table
+from tests.upstream import Upstream
 
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = ROOT / "events"
@@ -50,6 +53,7 @@ class Functions:
     usage_table: str
     capture: pytest.CaptureFixture[str]
     loaded: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
@@ -61,9 +65,11 @@ class Functions:
         given = read_event(event) if isinstance(event, str) else event
         return self._handler(name)(given, context or LambdaContext())
 
-    def http(self, name: str, event: Mapping[str, Any] | str) -> tuple[int, Any]:
+    def http(
+        self, name: str, event: Mapping[str, Any] | str, context: LambdaContext | None = None
+    ) -> tuple[int, Any]:
         """Status and JSON body of an HTTP answer."""
-        answer = self.run(name, event)
+        answer = self.run(name, event, context)
         assert answer["headers"]["content-type"] == "application/json"
         assert answer["isBase64Encoded"] is False
         return answer["statusCode"], json.loads(answer["body"])
@@ -117,6 +123,7 @@ class Functions:
             "LLM_GATEWAY_PROMPT_BUCKET": self.bucket,
             "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,
             "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
+            **self.settings,
         }
 
 
@@ -171,3 +178,55 @@ def fragile(
     made = Functions.made(*moto_clients, capsys)
     made.attend(capsys, monkeypatch)
     return made
+
+
+@pytest.fixture(scope="session")
+def loopback_upstream() -> Iterator[Upstream]:
+    with loopback.running() as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(loopback_upstream: Upstream) -> Upstream:
+    loopback_upstream.forget()
+    return loopback_upstream
+
+
+@pytest.fixture(scope="session")
+def out_of_test_mode(
+    moto_clients: tuple[Any, Any], loopback_upstream: Upstream
+) -> Iterator[Callable[[pytest.CaptureFixture[str]], Functions]]:
+    """Handlers that read their key from Secrets Manager and ask the loopback upstream, made once."""
+    made: list[Functions] = []
+
+    def get(capture: pytest.CaptureFixture[str]) -> Functions:
+        if not made:
+            secret = client("secretsmanager", None).create_secret(Name="openai", SecretString="sk-test")
+            made.append(Functions.made(*moto_clients, capture))
+            made[0].settings = {
+                "LLM_GATEWAY_TEST_MODE": "false",
+                "LLM_GATEWAY_OPENAI_SECRET_ARN": secret["ARN"],
+                "LLM_GATEWAY_OPENAI_BASE_URL": loopback_upstream.url,
+            }
+        return made[0]
+
+    yield get
+    for functions in made:
+        if "call_prompt" in functions.loaded:
+            run(functions.loaded["call_prompt"].parts._providers["openai"].close())
+
+
+@pytest.fixture
+def live(
+    out_of_test_mode: Callable[[pytest.CaptureFixture[str]], Functions],
+    upstream: Upstream,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Functions:
+    """Handlers out of test mode, on emptied stores; the only network they have is loopback."""
+    enable_socket()
+    socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
+    functions = out_of_test_mode(capsys)
+    functions.attend(capsys, monkeypatch)
+    functions.clear()
+    return functions
