@@ -36,4 +36,4 @@ def stack(emulator: Emulator) -> Stack:
     """The deployed gateway, in test mode, without prompts."""
     from local_aws.stack import deploy
 
-    return deploy(emulator)
+    return deploy(emulator, TestLatency="none")

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from llm_gateway.completer import Retry
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
+from llm_gateway.idempotency import Claim, Earlier
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import (
     Completion,
@@ -135,6 +136,41 @@ class InMemoryUsage:
         return [r for r in rollups if r.width == width and start <= r.start < end]
 
 
+class InMemoryOutcomes:
+    """Idempotency keys without a table; `down` makes it refuse."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, tuple[Claim, bool, bytes | None]] = {}
+        self.down = False
+
+    async def claim(self, claim: Claim, now: datetime, *, take_over: bool) -> Earlier | None:
+        self._check()
+        if claim.key in self.items:
+            earlier, ended, outcome = self.items[claim.key]
+            dead = take_over and not ended and earlier.held_until <= now
+            if earlier.expires_at > now and not dead:
+                return Earlier(earlier.request, earlier.held_until, ended, outcome)
+        self.items[claim.key] = (claim, False, None)
+        return None
+
+    async def end(self, claim: Claim, outcome: bytes | None) -> None:
+        self._check()
+        if self._is_ours(claim):
+            self.items[claim.key] = (claim, True, outcome)
+
+    async def release(self, claim: Claim) -> None:
+        self._check()
+        if self._is_ours(claim):
+            del self.items[claim.key]
+
+    def _is_ours(self, claim: Claim) -> bool:
+        return claim.key in self.items and self.items[claim.key][0].holder == claim.holder
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("The store is down.", details={"reason": "test"})
+
+
 class ScriptedProvider:
     """Gives what it is told to, in order: completions, errors, or seconds to wait first."""
 
@@ -166,6 +202,8 @@ class RecordingObserver:
         self.crashes: list[BaseException] = []
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.counts: list[dict[str, float | None]] = []
+        self.replays: list[tuple[str, str]] = []
+        self.not_kept: list[Exception] = []
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
         self.ended.append((record, error))
@@ -175,6 +213,12 @@ class RecordingObserver:
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         self.lost.append(record)
+
+    def call_replayed(self, call_id: str, request_id: str) -> None:
+        self.replays.append((call_id, request_id))
+
+    def outcome_not_kept(self, request_id: str, error: Exception) -> None:
+        self.not_kept.append(error)
 
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         self.refusals.append(error)

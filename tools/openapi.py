@@ -21,7 +21,8 @@ def current() -> str:
     from llm_gateway.entrypoints.http.complete import complete_app, openapi_document
     from llm_gateway.settings import Settings
 
-    settings = Settings(test_mode=True, prompt_bucket="bucket", prompt_table="prompts", usage_table="usage")
+    stores = {"prompt_bucket": "b", "prompt_table": "p", "usage_table": "u", "outcome_table": "o"}
+    settings = Settings(test_mode=True, **stores)  # type: ignore[arg-type]
     return json.dumps(openapi_document(complete_app(Parts(settings, "openapi"))), indent=2) + "\n"
 
 

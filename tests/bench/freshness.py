@@ -67,7 +67,7 @@ def run() -> bool:
     """Measure, print, and tell whether the promise held: ttl and delivery, and not longer."""
     progress("freshness: starting the local AWS")
     with emulator.running("bench-freshness") as running:
-        stack = deploy(running, progress)
+        stack = deploy(running, progress, TestLatency="none")
         upload_and_wait(stack, PATH, b"version 0")
         traffic = Traffic(stack)
         callers = [threading.Thread(target=traffic.call_until_stopped) for _ in range(CALLERS)]

@@ -37,3 +37,8 @@ def create_bucket(s3: Any) -> str:
     s3.create_bucket(Bucket=name)
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     return name
+
+
+def create_queue(sqs: Any, name: str) -> str:
+    """A fresh queue; its URL."""
+    return str(sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex[:8]}")["QueueUrl"])

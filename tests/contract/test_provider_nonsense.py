@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.errors import InvalidProviderResponse, ProviderError
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.errors import InvalidProviderResponse, ProviderError, ResponseNoChoices
+from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.providers.openai import OpenAIProvider
 from tests import upstream as loopback
@@ -29,7 +29,7 @@ def outcomes(replies: Iterable[Reply]) -> list[Completion | ProviderError]:
         return "sk-test"
 
     async def asked(url: str) -> list[Completion | ProviderError]:
-        provider, found = OpenAIProvider(key, url, lambda: NOON), list[Completion | ProviderError]()
+        provider, found = OpenAIProvider(key, lambda: NOON, Endpoint(url)), list[Completion | ProviderError]()
         for _ in upstream.script.copy():
             try:
                 found.append(await provider.complete(MODEL, [Message("user", "Hi")], ModelOptions(), 5))
@@ -72,7 +72,7 @@ def test_any_part_of_an_answer_may_be_anything() -> None:
     for answer in found:
         if isinstance(answer, Completion):
             f"{answer.text} {answer.served_model} {answer.finish_reason}".encode()
-    assert {type(answer) for answer in found} >= {Completion, InvalidProviderResponse}
+    assert {type(answer) for answer in found} >= {Completion, InvalidProviderResponse, ResponseNoChoices}
 
 
 @pytest.mark.parametrize("status", [302, 400, 429, 500])
@@ -93,7 +93,7 @@ def test_any_part_of_an_error_may_be_anything(status: int) -> None:
 )  # fmt: skip
 def test_bytes_that_are_no_answer_are_an_invalid_response(body: bytes) -> None:
     [answer] = outcomes([Reply(body=body)])
-    assert type(answer) is InvalidProviderResponse
+    assert isinstance(answer, InvalidProviderResponse)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "unheard-of"])

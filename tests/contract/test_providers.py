@@ -12,14 +12,14 @@ import openai
 import pytest
 
 from llm_gateway import errors
+from llm_gateway.completer import Provider
 from llm_gateway.errors import ProviderError, ProviderRateLimited, ProviderUnavailable
-from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelSpec
 from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.providers import openai as openai_adapter
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
-from llm_gateway.routing import Provider
 from tests import upstream as loopback
 from tests.fakes import NOON, ScriptedProvider, completion
 from tests.upstream import Reply, Upstream, chat_completion, failure
@@ -39,7 +39,7 @@ def openai_provider(upstream: Upstream, now: datetime = NOON) -> OpenAIProvider:
     async def key() -> str:
         return "sk-test"
 
-    return OpenAIProvider(key, upstream.url, lambda: now)
+    return OpenAIProvider(key, lambda: now, Endpoint(upstream.url))
 
 
 def ask(
@@ -168,16 +168,21 @@ FAILURES: list[tuple[Reply, type[ProviderError]]] = [
     (failure(500), errors.ProviderUnavailable),
     (failure(503), errors.ProviderUnavailable),
     (failure(529), errors.ProviderUnavailable),
-    (Reply(body=b"<html>SECRET VENDOR TEXT"), errors.InvalidProviderResponse),
-    (Reply(body=b"SECRET", headers={"content-type": "text/html"}), errors.InvalidProviderResponse),
+    (Reply(body=b"<html>SECRET VENDOR TEXT"), errors.ResponseNotJson),
+    (Reply(body=b"SECRET", headers={"content-type": "text/html"}), errors.ResponseNotJson),
+    (Reply(body=b'{"id": "chatcmpl-1", "choi'), errors.ResponseNotJson),
     (Reply(body=[]), errors.InvalidProviderResponse),
-    (Reply(body={}), errors.InvalidProviderResponse),
-    (Reply(body=chat_completion(choices=[])), errors.InvalidProviderResponse),
-    (Reply(body=chat_completion(choices=[{}])), errors.InvalidProviderResponse),
-    (Reply(body=chat_completion(None)), errors.InvalidProviderResponse),
+    (Reply(body={}), errors.ResponseNoChoices),
+    (Reply(body=chat_completion(choices=[])), errors.ResponseNoChoices),
+    (Reply(body=chat_completion(choices=[{}])), errors.ResponseNoContent),
+    (Reply(body=chat_completion(None)), errors.ResponseNoContent),
     (
         Reply(body=chat_completion(choices=[{"message": {"refusal": "No."}, "finish_reason": "stop"}])),
-        errors.ContentFiltered,
+        errors.ModelRefused,
+    ),
+    (
+        Reply(body=chat_completion(choices=[{"message": {"content": ""}, "finish_reason": "length"}])),
+        errors.AnswerTruncated,
     ),
     (
         Reply(body=chat_completion(choices=[{"message": {}, "finish_reason": "content_filter"}])),
@@ -237,7 +242,7 @@ def test_a_vendor_that_is_not_there_is_unavailable(upstream: Upstream) -> None:
         return "sk-test"
 
     with pytest.raises(errors.ProviderUnavailable):
-        ask(OpenAIProvider(key, "http://127.0.0.1:9/v1", lambda: NOON))
+        ask(OpenAIProvider(key, lambda: NOON, Endpoint("http://127.0.0.1:9/v1")))
 
 
 def test_a_silent_vendor_is_given_up_in_time_and_hung_up_on(upstream: Upstream) -> None:
@@ -255,7 +260,7 @@ def test_the_key_is_asked_for_again_with_every_call(upstream: Upstream) -> None:
     async def key() -> str:
         return next(keys)
 
-    provider = OpenAIProvider(key, upstream.url, lambda: NOON)
+    provider = OpenAIProvider(key, lambda: NOON, Endpoint(upstream.url))
     ask(provider, times=2)
     assert upstream.keys == ["Bearer sk-old", "Bearer sk-new"]
 
@@ -265,7 +270,7 @@ def test_an_unreadable_key_is_the_gateways_own_problem(upstream: Upstream) -> No
         raise errors.ConfigurationError("The provider's key cannot be read.")
 
     with pytest.raises(errors.ConfigurationError):
-        ask(OpenAIProvider(key, upstream.url, lambda: NOON))
+        ask(OpenAIProvider(key, lambda: NOON, Endpoint(upstream.url)))
     assert upstream.requests == []
 
 
@@ -297,7 +302,7 @@ def test_a_mock_gives_its_errors_one_for_each_attempt_and_then_its_answer() -> N
     assert answer.usage.output_tokens
 
 
-@pytest.mark.parametrize("code", sorted({kind.code for kind in ProviderError.__subclasses__()}))
+@pytest.mark.parametrize("code", sorted(ProviderError.kinds()))
 def test_every_error_that_a_mock_may_name_can_be_raised(code: str) -> None:
     front = f"---\ngateway.mock: {{errors: [{code}]}}\n---\nHello"
     mock = parse_prompt("a.md", "v1", front.encode()).front.mock

@@ -1,13 +1,15 @@
-"""Answers as OpenAI's model families and its imitators send them, read through the official client."""
+"""Answers as OpenAI's families and its imitators send them: our reading beside the official client's."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
 
-from llm_gateway.errors import ContentFiltered, InvalidProviderResponse, ProviderError
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.errors import AnswerTruncated, ContentFiltered, ProviderError
+from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.providers.openai import OpenAIProvider
 from tests import upstream as loopback
@@ -36,7 +38,7 @@ ANSWERS: dict[str, tuple[str, str, TokenUsage, str]] = {
 }
 REFUSALS: dict[str, tuple[type[ProviderError], TokenUsage]] = {
     "azure-filtered": (ContentFiltered, TokenUsage(157, 2, 0, 0)),
-    "vllm-thinking": (InvalidProviderResponse, TokenUsage(35, 64)),
+    "vllm-thinking": (AnswerTruncated, TokenUsage(35, 64)),
 }
 
 
@@ -47,7 +49,7 @@ def read(family: str) -> Completion:
         return "sk-test"
 
     async def asked(url: str) -> Completion:
-        provider = OpenAIProvider(key, url, lambda: NOON)
+        provider = OpenAIProvider(key, lambda: NOON, Endpoint(url))
         try:
             return await provider.complete(MODEL, [Message("user", "When?")], ModelOptions(), 5)
         finally:
@@ -76,3 +78,27 @@ def test_an_answer_without_text_is_an_error_that_knows_what_it_cost(family: str)
 
 def test_no_recorded_answer_is_forgotten() -> None:
     assert sorted([*ANSWERS, *REFUSALS]) == FAMILIES
+
+
+def parsed_by_the_official_client(family: str) -> ChatCompletion:
+    async def asked(url: str) -> ChatCompletion:
+        async with AsyncOpenAI(api_key="sk-test", base_url=url, max_retries=0) as client:
+            return await client.chat.completions.create(
+                model="gpt-4o-mini", messages=[{"role": "user", "content": "When?"}]
+            )
+
+    with loopback.running() as upstream:
+        upstream.answers(Reply(body=recorded(family)))
+        return asyncio.run(asked(upstream.url))
+
+
+@pytest.mark.parametrize("family", ANSWERS)
+def test_the_official_clients_own_reading_is_the_same(family: str) -> None:
+    ours, theirs = read(family), parsed_by_the_official_client(family)
+    assert theirs.usage is not None
+    assert (ours.text, ours.finish_reason, ours.served_model, ours.usage.total_tokens) == (
+        theirs.choices[0].message.content,
+        theirs.choices[0].finish_reason,
+        theirs.model,
+        theirs.usage.total_tokens,
+    )

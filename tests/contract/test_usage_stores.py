@@ -50,6 +50,7 @@ def record(number: int = 0, **changes: object) -> UsageRecord:
         status="answered",
         error_code=None,
         calling_service="shop",
+        correlation_id=None,
         prompt="support/reply.prompt",
         prompt_version="v1",
         provider="openai",

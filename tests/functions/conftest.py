@@ -20,7 +20,7 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 from llm_gateway.entrypoints.event_loop import run
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from tests import upstream as loopback
-from tests.contract.tables import client, create_bucket, create_table
+from tests.contract.tables import client, create_bucket, create_queue, create_table
 from tests.upstream import Upstream
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,14 +51,19 @@ class Functions:
     dynamodb: Any
     prompt_table: str
     usage_table: str
+    outcome_table: str
+    queues: dict[str, str]
+    sqs: Any
     capture: pytest.CaptureFixture[str]
     loaded: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
-        tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable")]
-        return cls(s3, create_bucket(s3), dynamodb, *tables, capture)
+        tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable", "OutcomeTable")]
+        sqs = client("sqs", None)
+        queues = {name: create_queue(sqs, name) for name in ("answers", "failures")}
+        return cls(s3, create_bucket(s3), dynamodb, *tables, queues, sqs, capture)
 
     def run(self, name: str, event: Mapping[str, Any] | str, context: LambdaContext | None = None) -> Any:
         """Invoke a handler with an event, or with the one in events/<event>.json."""
@@ -82,6 +87,14 @@ class Functions:
         self.run("index_prompt", event)
         return str(version)
 
+    def results(self, queue: str) -> list[dict[str, Any]]:
+        """Results that were sent to a queue since the last look."""
+        answer = self.sqs.receive_message(QueueUrl=self.queues[queue], MaxNumberOfMessages=10)
+        messages = answer.get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in messages]
+
     def lines(self) -> list[dict[str, Any]]:
         """Everything printed so far, each line as JSON; a line that is none fails."""
         return [json.loads(line) for line in self.capture.readouterr().out.splitlines()]
@@ -93,6 +106,8 @@ class Functions:
                 if item["pk"]["S"] != "generation":
                     key = {"pk": item["pk"], "sk": item["sk"]}
                     self.dynamodb.delete_item(TableName=table, Key=key)
+        for item in self.dynamodb.scan(TableName=self.outcome_table)["Items"]:
+            self.dynamodb.delete_item(TableName=self.outcome_table, Key={"pk": item["pk"]})
         listed = self.s3.list_object_versions(Bucket=self.bucket)
         for found in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
             self.s3.delete_object(Bucket=self.bucket, Key=found["Key"], VersionId=found["VersionId"])
@@ -119,10 +134,14 @@ class Functions:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "LLM_GATEWAY_TEST_MODE": "true",
+            "LLM_GATEWAY_TEST_LATENCY": "none",
             "LLM_GATEWAY_PROMPT_CACHE_TTL_S": "0",
             "LLM_GATEWAY_PROMPT_BUCKET": self.bucket,
             "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,
             "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
+            "LLM_GATEWAY_OUTCOME_TABLE": self.outcome_table,
+            "LLM_GATEWAY_ANSWER_QUEUE_URL": self.queues["answers"],
+            "LLM_GATEWAY_FAILURE_QUEUE_URL": self.queues["failures"],
             **self.settings,
         }
 
@@ -213,7 +232,7 @@ def out_of_test_mode(
     yield get
     for functions in made:
         if "call_prompt" in functions.loaded:
-            run(functions.loaded["call_prompt"].parts._providers["openai"].close())
+            run(functions.loaded["call_prompt"].parts.close())
 
 
 @pytest.fixture

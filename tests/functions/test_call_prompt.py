@@ -164,3 +164,79 @@ def test_an_index_that_is_gone_is_a_503_that_invites_a_retry(fragile: Functions)
     fragile.dynamodb.delete_table(TableName=fragile.prompt_table)
     status, body = fragile.http("call_prompt", "call_prompt_http")
     assert (status, body["error"]["code"], body["error"]["retryable"]) == (503, "store_unavailable", True)
+
+
+def test_the_same_key_over_http_and_by_invoke_is_one_call_and_one_payment(functions: Functions) -> None:
+    event = http(GOOD, headers={"Idempotency-Key": "order-1017"})
+    first, again = (functions.run("call_prompt", event) for _ in range(2))
+    assert "idempotent-replayed" not in first["headers"]
+    assert again["headers"]["idempotent-replayed"] == "true"
+    direct = functions.run("call_prompt", {**json.loads(GOOD), "idempotency_key": "order-1017"})
+    bodies = [json.loads(first["body"]), json.loads(again["body"]), direct]
+    assert [body.pop("replayed") for body in bodies] == [False, True, True]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert len(ledger(functions)) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "status", "code", "param"),
+    [
+        ("taken", {"timeout_s": 10}, 409, "idempotency_key_reused", "idempotency_key"),
+        ("one", {"idempotency_key": "other"}, 400, "invalid_parameter", "idempotency_key"),
+        ("with blank", {}, 400, "invalid_parameter", "idempotency_key"),
+        ("x" * 256, {}, 400, "invalid_parameter", "idempotency_key"),
+        ("", {}, 400, "invalid_parameter", "idempotency_key"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_refused(
+    functions: Functions, key: str, body: dict[str, Any], status: int, code: str, param: str
+) -> None:
+    functions.run("call_prompt", http(GOOD, headers={"Idempotency-Key": "taken"}))
+    event = http(json.dumps({**json.loads(GOOD), **body}), headers={"Idempotency-Key": key})
+    answered, error = functions.http("call_prompt", event)
+    assert (answered, error["error"]["code"], error["error"]["param"]) == (status, code, param)
+
+
+def test_the_answer_to_a_key_is_kept_apart_encrypted_by_the_table_and_not_in_the_clear(
+    functions: Functions,
+) -> None:
+    answer = functions.run("call_prompt", {**json.loads(GOOD), "idempotency_key": "order-1017"})
+    items = str(functions.dynamodb.scan(TableName=functions.outcome_table)["Items"])
+    assert answer["text"] not in items
+    assert "order-1017" not in items
+    functions.run("call_prompt", json.loads(GOOD))
+    assert len(functions.dynamodb.scan(TableName=functions.outcome_table)["Items"]) == 1
+
+
+def test_json_is_parsed_and_an_answer_that_does_not_fit_is_told_apart_from_one_that_does(
+    functions: Functions,
+) -> None:
+    front = "---\noutput: {schema: {queue: string, urgent: boolean}}\n---\nSort this."
+    functions.upload("sort.md", front, "04")
+    status, body = functions.http("call_prompt", http('{"prompt": "sort"}'))
+    assert (status, body["parsed"]) == (200, {"queue": "example", "urgent": True})
+    assert json.loads(body["text"]) == body["parsed"]
+    functions.upload("sort.md", front.replace("---\nS", "gateway.mock: {answer: {queue: 5}}\n---\nS"), "05")
+    status, body = functions.http("call_prompt", http('{"prompt": "sort"}'))
+    assert (status, body["error"]["code"]) == (502, "answer_violates_schema")
+    assert [problem["path"] for problem in body["error"]["details"]["problems"]] == ["the answer", "queue"]
+    assert [record.usage.output_tokens is None for record in ledger(functions)] == [False, False]
+
+
+def test_a_schema_of_the_request_goes_before_the_authors(functions: Functions) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    answer = functions.run("call_prompt", {**json.loads(GOOD), "output": {"schema": schema}})
+    assert answer["parsed"] == {"n": 1}
+
+
+def test_a_retry_is_a_line_of_the_log_with_attempt_reason_and_wait(functions: Functions) -> None:
+    functions.upload("flaky.md", "---\ngateway.mock: {errors: [provider_rate_limited]}\n---\nHi", "06")
+    functions.lines()
+    answer = functions.run("call_prompt", {"prompt": "flaky"})
+    [line] = [line for line in functions.lines() if line.get("message") == "attempt failed"]
+    assert (line["call_id"], line["attempt"], line["error_code"]) == (
+        answer["call_id"],
+        1,
+        "provider_rate_limited",
+    )
+    assert 0 <= line["wait_s"] <= 0.5

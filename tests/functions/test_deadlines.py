@@ -50,12 +50,15 @@ ENDING = {
     "shuts its writing half in the body": Reply(body=GOOD, sends="half", then="shut_writing"),
 }
 REFUSED = {"message": {"role": "assistant", "content": None, "refusal": "No."}, "finish_reason": "stop"}
+CUT_OFF = {"message": {"role": "assistant", "content": ""}, "finish_reason": "length"}
 MALFORMED = {
-    "not JSON": (Reply(body=b"<html>"), "invalid_provider_response"),
-    "truncated JSON": (Reply(body=b'{"id": "chatcmpl-1", "choi'), "invalid_provider_response"),
-    "no choices": (Reply(body=chat_completion(choices=[])), "invalid_provider_response"),
-    "null content": (Reply(body=chat_completion(None)), "invalid_provider_response"),
-    "a refusal": (Reply(body=chat_completion(choices=[REFUSED])), "content_filtered"),
+    "not JSON": (Reply(body=b"<html>"), "provider_response_not_json"),
+    "truncated JSON": (Reply(body=b'{"id": "chatcmpl-1", "choi'), "provider_response_not_json"),
+    "no choices": (Reply(body=chat_completion(choices=[])), "provider_response_no_choices"),
+    "null content": (Reply(body=chat_completion(None)), "provider_response_no_content"),
+    "a list instead of an object": (Reply(body=[]), "invalid_provider_response"),
+    "an answer cut off before it began": (Reply(body=chat_completion(choices=[CUT_OFF])), "answer_truncated"),
+    "a refusal": (Reply(body=chat_completion(choices=[REFUSED])), "model_refused"),
 }
 
 
@@ -74,7 +77,11 @@ STATUS = {
     "provider_timeout": 504,
     "provider_unavailable": 502,
     "invalid_provider_response": 502,
-    "content_filtered": 422,
+    "provider_response_not_json": 502,
+    "provider_response_no_choices": 502,
+    "provider_response_no_content": 502,
+    "answer_truncated": 422,
+    "model_refused": 422,
     "provider_rate_limited": 429,
 }
 Ask = Callable[[Functions, LambdaContext], Any]

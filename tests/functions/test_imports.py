@@ -15,6 +15,7 @@ NO_MODEL = [
     "get_prompt_metadata",
     "get_usage_stats",
     "health",
+    "list_models",
     "index_prompt",
     "reconcile",
     "roll_up_usage",
@@ -34,6 +35,9 @@ def loaded_by(function: str) -> set[str]:
             "LLM_GATEWAY_PROMPT_BUCKET": "bucket",
             "LLM_GATEWAY_PROMPT_TABLE": "prompts",
             "LLM_GATEWAY_USAGE_TABLE": "usage",
+            "LLM_GATEWAY_OUTCOME_TABLE": "outcomes",
+            "LLM_GATEWAY_ANSWER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/answers",
+            "LLM_GATEWAY_FAILURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/failures",
         },
         capture_output=True,
         text=True,
@@ -48,12 +52,14 @@ def test_a_function_that_calls_no_model_loads_no_vendors_sdk(function: str) -> N
     assert "openai" not in loaded_by(function)
 
 
-@pytest.mark.parametrize("function", ["list_prompts", "get_prompt_metadata", "get_usage_stats", "health"])
+@pytest.mark.parametrize(
+    "function", ["list_prompts", "list_models", "get_prompt_metadata", "get_usage_stats", "health"]
+)
 def test_a_function_that_renders_nothing_loads_no_template_engine(function: str) -> None:
     assert loaded_by(function) & {"jinja2", "yaml", "jsonschema_rs", "tenacity"} == set()
 
 
-@pytest.mark.parametrize("function", ["index_prompt", "roll_up_usage"])
+@pytest.mark.parametrize("function", ["call_prompt_async", "index_prompt", "roll_up_usage"])
 def test_a_function_behind_events_loads_no_web_framework(function: str) -> None:
     assert loaded_by(function) & {"fastapi", "starlette", "mangum"} == set()
 

@@ -215,3 +215,17 @@ def test_every_request_is_measured(prompts: Functions, function: str, event: str
     assert line["Requests"] == [1.0]
     assert line["RequestLatency"][0] > 0
     assert (line["service"], line["environment"]) == (function, "local")
+
+
+def test_every_model_is_listed_with_its_limits_and_its_dated_price(functions: Functions) -> None:
+    status, body = functions.http("list_models", "list_models_all")
+    assert (status, body["default_model"]) == (200, "openai/gpt-4o-mini")
+    assert [m["id"] for m in body["models"]] == sorted(m["id"] for m in body["models"])
+    [model] = [m for m in body["models"] if m["id"] == "openai/gpt-4o"]
+    assert (model["context_tokens"], model["max_output_tokens"], model["json_schema"]) == (
+        128000,
+        16384,
+        True,
+    )
+    assert (model["price"]["input"], model["price"]["cached_input"]) == ("2.5", "1.25")
+    assert model["price"]["date"] == "2026-11-23"

@@ -19,6 +19,8 @@ TEMPLATE = load_template()
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS = {n: r["Properties"] for n, r in RESOURCES.items() if r["Type"] == "AWS::Serverless::Function"}
 LONGEST_CALL_S = 120
+NEED_NO_STORE = {"ListModelsFunction"}
+MODEL_CALLERS = {"CallPromptFunction", "CallPromptAsyncFunction"}
 
 
 def folder_of(function: str) -> str:
@@ -35,7 +37,7 @@ def routes() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def statements(function: str) -> list[dict[str, Any]]:
-    return [s for policy in FUNCTIONS[function]["Policies"] for s in policy["Statement"]]
+    return [s for policy in FUNCTIONS[function].get("Policies", []) for s in policy["Statement"]]
 
 
 def test_every_function_folder_is_deployed_and_every_function_has_its_folder() -> None:
@@ -82,7 +84,8 @@ def test_the_api_is_regional_and_lists_its_methods_one_by_one() -> None:
 
 
 def test_no_function_is_cut_off_before_the_longest_call_it_accepts() -> None:
-    assert FUNCTIONS["CallPromptFunction"]["Timeout"] >= LONGEST_CALL_S + 5
+    for function in MODEL_CALLERS:
+        assert FUNCTIONS[function]["Timeout"] >= LONGEST_CALL_S + 5
 
 
 @pytest.mark.parametrize("function", sorted(FUNCTIONS))
@@ -95,7 +98,7 @@ def test_every_variable_of_a_function_is_a_setting(function: str) -> None:
 
 @pytest.mark.parametrize("function", sorted(FUNCTIONS))
 def test_no_function_may_touch_everything(function: str) -> None:
-    assert statements(function) or function == "HealthFunction"
+    assert statements(function) or function in NEED_NO_STORE
     for statement in statements(function):
         actions = statement["Action"]
         for action in [actions] if isinstance(actions, str) else actions:
@@ -110,7 +113,7 @@ def test_only_call_prompt_may_read_the_vendors_key_and_no_variable_holds_it() ->
         for s in statements(function)
         if "secretsmanager" in str(s["Action"])
     }
-    assert readers == {"CallPromptFunction"}
+    assert readers == MODEL_CALLERS
     assert "resolve:secretsmanager" not in (ROOT / "template.yaml").read_text()
 
 
@@ -139,13 +142,35 @@ def test_every_asynchronous_path_has_a_place_for_what_fails() -> None:
             if event["Type"] == "DynamoDB":
                 assert event["Properties"]["DestinationConfig"]["OnFailure"]["Type"] == "SQS"
                 assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-            if event["Type"] == "S3" or name == "CallPromptFunction":
+            if event["Type"] == "S3" or name in MODEL_CALLERS:
                 config = properties["EventInvokeConfig"]
                 assert config["DestinationConfig"]["OnFailure"]["Type"] == "SQS"
 
 
 def test_a_call_that_failed_is_never_made_again_by_lambda_itself() -> None:
-    assert FUNCTIONS["CallPromptFunction"]["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    for function in MODEL_CALLERS:
+        assert FUNCTIONS[function]["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+
+
+def test_a_queued_call_is_not_delivered_again_while_it_may_still_be_answered() -> None:
+    queue, function = RESOURCES["CallQueue"]["Properties"], FUNCTIONS["CallPromptAsyncFunction"]
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["CallDeadLetters", "Arn"]}
+    source = function["Events"]["CallQueued"]["Properties"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    # So that a message that is delivered again always finds what became of the first delivery.
+    default_ttl = TEMPLATE["Parameters"]["IdempotencyTtlSeconds"]["Default"]
+    assert default_ttl > queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
+
+
+def test_answers_are_encrypted_forgotten_and_in_no_backup() -> None:
+    properties = RESOURCES["OutcomeTable"]["Properties"]
+    assert properties["SSESpecification"]["SSEEnabled"] is True
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert "PointInTimeRecoverySpecification" not in properties
+    for name, resource in RESOURCES.items():
+        if resource["Type"] == "AWS::SQS::Queue":
+            assert resource["Properties"]["SqsManagedSseEnabled"] is True, name
 
 
 def test_the_stream_delivers_only_new_ledger_items() -> None:
@@ -163,7 +188,8 @@ def test_every_function_has_a_log_group_that_forgets() -> None:
 
 def test_whatever_holds_data_outlives_the_stack() -> None:
     for name, resource in RESOURCES.items():
-        if resource["Type"] in ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret"):
+        kinds = ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret")
+        if resource["Type"] in kinds and name != "OutcomeTable":  # which forgets after an hour anyway
             assert resource["DeletionPolicy"] == "RetainExceptOnCreate", name
 
 

@@ -116,7 +116,7 @@ def test_each_attempt_is_given_the_time_that_is_left() -> None:
 def test_the_deadline_cuts_an_attempt_off() -> None:
     completer = Completer({"openai": ScriptedProvider(30.0, completion())}, RetryPolicy())
     with pytest.raises(ProviderTimeout) as caught:
-        asyncio.run(completer.complete([FIRST], MESSAGES, Deadline.after(0.05), [].append))
+        asyncio.run(completer.complete([FIRST], MESSAGES, Deadline.after(0.05), list[Retry]().append))
     assert caught.value.details["attempts"] == 1
     assert 0.05 <= float(str(caught.value.details["elapsed_s"])) < 1
 
@@ -157,7 +157,7 @@ def test_a_failure_that_will_not_pass_asks_no_other_model() -> None:
 def test_a_model_that_hangs_leaves_the_next_one_its_share_of_the_time() -> None:
     async def scenario() -> Answer:
         completer = Completer({"openai": HangsOnce()}, RetryPolicy(limit=0))
-        return await completer.complete([FIRST, SECOND], MESSAGES, Deadline.after(2.4), [].append)
+        return await completer.complete([FIRST, SECOND], MESSAGES, Deadline.after(2.4), list[Retry]().append)
 
     answer = asyncio.run(scenario())
     assert (answer.route.model.name, answer.attempts) == ("gpt-4o", 2)

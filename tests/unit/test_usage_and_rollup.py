@@ -134,7 +134,7 @@ def test_whole_days_are_read_as_days(start: str, end: str, widths: list[str]) ->
 
 def test_a_call_is_in_one_hour_and_one_day() -> None:
     call = UsageRecord(
-        "c", "r", NOON.replace(minute=59), "answered", None, None, "p", "v", "openai", "m",
+        "c", "r", NOON.replace(minute=59), "answered", None, None, None, "p", "v", "openai", "m",
         TokenUsage(1, 2), Decimal(1), 5, 1, False,
     )  # fmt: skip
     assert [(r.width, r.start.hour) for r in rollups_of([call])] == [("hour", 12), ("day", 0)]

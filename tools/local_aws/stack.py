@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 STACK_NAME = "llm-gateway"
 _ARTEFACT_BUCKET = "llm-gateway-artefacts"
@@ -66,6 +67,26 @@ class Stack:
         result: dict[str, Any] = json.loads(answer["Payload"].read())
         return result
 
+    def invoke_async(self, payload: object) -> None:
+        """An asynchronous invoke; the result goes to a queue."""
+        self.functions.invoke(
+            FunctionName=self.outputs["CallPromptAsyncFunctionName"],
+            InvocationType="Event",
+            Payload=json.dumps(payload),
+        )
+
+    def queue_call(self, request: object) -> None:
+        """Put a call into the queue; the result goes to another one."""
+        self.sqs.send_message(QueueUrl=self.outputs["CallQueueUrl"], MessageBody=json.dumps(request))
+
+    def results(self, output: str = "CallAnswersUrl") -> list[dict[str, Any]]:
+        """Results that are waiting in a queue, which are taken out of it."""
+        url = self.outputs[output]
+        messages = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in messages]
+
     @property
     def command_environment(self) -> dict[str, str]:
         """What makes the author's command line work on this stack."""
@@ -83,6 +104,11 @@ class Stack:
     def s3(self) -> S3Client:
         """A client of the emulator's S3."""
         return boto3.client("s3", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]
+
+    @property
+    def sqs(self) -> SQSClient:
+        """A client of the emulator's SQS."""
+        return boto3.client("sqs", **self.emulator.client_arguments)  # type: ignore[call-overload, no-any-return]
 
     @property
     def functions(self) -> LambdaClient:

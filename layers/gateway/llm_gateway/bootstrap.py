@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from boto3 import Session
     from botocore.config import Config
+    from httpx2 import AsyncClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -190,19 +191,29 @@ class Parts:
 
     @property
     def _real_providers(self) -> Mapping[str, Provider]:
-        from openai import DefaultAsyncHttpxClient
-
         from llm_gateway.model_catalogue import Endpoint
         from llm_gateway.providers.openai import OpenAIProvider
         from llm_gateway.stores.secrets import SecretKey
 
         own = Endpoint(self.settings.openai_base_url)
         endpoints = {"openai": own, **self.model_catalogue.endpoints}
-        secret, http = self.settings.required("openai_secret_arn"), DefaultAsyncHttpxClient()
+        secret = self.settings.required("openai_secret_arn")
         return {
-            name: OpenAIProvider(SecretKey(lambda: self._secrets, secret, name), _now, endpoint, http)
+            name: OpenAIProvider(SecretKey(lambda: self._secrets, secret, name), _now, endpoint, self._http)
             for name, endpoint in endpoints.items()
         }
+
+    @cached_property
+    def _http(self) -> AsyncClient:
+        """One pool of connections and one TLS context for every provider."""
+        from openai import DefaultAsyncHttpxClient
+
+        return DefaultAsyncHttpxClient()
+
+    async def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        if "_http" in self.__dict__:
+            await self._http.aclose()
 
     @cached_property
     def _secrets(self) -> SecretsProvider:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from llm_gateway.completer import Retry
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
 from llm_gateway.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from llm_gateway.completer import Retry
 
 NAMESPACE = "LLMGateway"
 _FACTS = ("reason", "vendor_status", "vendor_code", "vendor_request_id", "elapsed_s", "attempts")

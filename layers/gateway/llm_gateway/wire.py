@@ -28,6 +28,7 @@ from llm_gateway.models import (
 
 HISTORY_LIMIT = 20
 CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
+IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,255}$"
 _PRINTABLE = r"^\P{C}+$"
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
@@ -118,7 +119,7 @@ class CallRequest(_Wire):
     correlation_id: Annotated[str, Field(pattern=CORRELATION_ID.pattern)] | None = Field(
         None, description="The caller's own name for this call; it is in the answer and in the logs."
     )
-    idempotency_key: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")] | None = Field(
+    idempotency_key: Annotated[str, Field(pattern=IDEMPOTENCY_KEY)] | None = Field(
         None,
         description="The same key with the same request gives the first answer again, at no cost. "
         "Over HTTP also the header Idempotency-Key.",

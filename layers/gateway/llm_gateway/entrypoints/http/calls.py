@@ -16,14 +16,29 @@ from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.settings import Settings
 from llm_gateway.validation import validated
-from llm_gateway.wire import CallRequest, CallResponse
+from llm_gateway.wire import IDEMPOTENCY_KEY, CallRequest, CallResponse
 
 _KEY_FIELD = "idempotency_key"
-_REQUEST_BODY: dict[str, Any] = {
+_REPLAYED: dict[str, Any] = {
+    "Idempotent-Replayed": {
+        "description": "`true` if this is an earlier answer again.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
+_CALL: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "The same key with the same request gives the first answer again, at no cost.",
+            "schema": {"type": "string", "pattern": IDEMPOTENCY_KEY},
+        }
+    ],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CallRequest"}}},
-    }
+    },
 }
 
 
@@ -32,7 +47,11 @@ def router(calls: CallsPrompts, settings: Settings) -> APIRouter:
     routes = APIRouter()
 
     @routes.post(
-        "/v1/call", response_model=CallResponse, openapi_extra=_REQUEST_BODY, operation_id="CallPrompt"
+        "/v1/call",
+        response_model=CallResponse,
+        responses={200: {"headers": _REPLAYED}},
+        openapi_extra=_CALL,
+        operation_id="CallPrompt",
     )
     async def call_prompt(request: Request) -> Response:
         """Render a stored prompt with the given variables and answer with the model's text."""
