@@ -60,7 +60,9 @@ class Upstream:
         not_accepting: While in this context, connections are not accepted and kept ones are closed.
         script: The answers to come; without any, it is a good one.
         requests: Bodies received.
-        keys: Authorization headers received.
+        keys: Authorization headers received, None where there was none.
+        headers: All headers received, names in lower case.
+        paths: Paths asked for, queries included.
         closed: For each request, set when its client has closed the connection or was cut off by a reset.
         disconnected: Set when a client hung up on an unfinished answer.
     """
@@ -69,7 +71,9 @@ class Upstream:
     not_accepting: Callable[[], AbstractContextManager[None]]
     script: list[Reply] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     closed: list[threading.Event] = field(default_factory=list)
     disconnected: threading.Event = field(default_factory=threading.Event)
 
@@ -78,8 +82,8 @@ class Upstream:
 
     def forget(self) -> None:
         """Begin anew, for the next test."""
-        for seen in (self.script, self.requests, self.keys, self.closed):
-            seen.clear()
+        for seen in (self.script, self.requests, self.keys, self.headers, self.paths, self.closed):
+            seen.clear()  # type: ignore[attr-defined]
         self.disconnected.clear()
 
     @property
@@ -199,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._closed.append(threading.Event())
         upstream.closed.append(self._closed[-1])
         upstream.keys.append(self.headers["authorization"])
+        upstream.headers.append({name.lower(): value for name, value in self.headers.items()})
+        upstream.paths.append(self.path)
         upstream.requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
         reply = upstream.script.pop(0) if upstream.script else Reply(body=chat_completion())
         try:

@@ -205,10 +205,10 @@ class Parts:
 
     @cached_property
     def _http(self) -> AsyncClient:
-        """One pool of connections and one TLS context for every provider."""
-        from openai import DefaultAsyncHttpxClient
+        """The client that every provider shares."""
+        from llm_gateway.providers.http_client import http_client
 
-        return DefaultAsyncHttpxClient()
+        return http_client()
 
     async def close(self) -> None:
         """Close the connections that are kept for the next call."""

@@ -27,6 +27,7 @@ from llm_gateway.errors import (
 from llm_gateway.model_catalogue import Endpoint, ModelSpec
 from llm_gateway.models import Completion, Json, Message, ModelOptions
 from llm_gateway.providers.chat_completion import MESSAGES, read_completion
+from llm_gateway.providers.http_client import BodyTooLong, http_client
 from llm_gateway.providers.response_format import response_format
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class OpenAIProvider:
             base_url=self._endpoint.base_url,
             default_query=dict(self._endpoint.query),
             max_retries=0,
-            http_client=http,
+            http_client=http or http_client(),
         )
 
     async def complete(
@@ -123,6 +124,8 @@ class OpenAIProvider:
             yield
         except openai.OpenAIError as error:
             raise self._translated(error) from error
+        except BodyTooLong as error:
+            raise InvalidProviderResponse(MESSAGES[InvalidProviderResponse]) from error
 
     def _translated(self, error: openai.OpenAIError) -> ProviderError:
         code = getattr(error, "code", None)
@@ -152,6 +155,10 @@ class OpenAIProvider:
 
 
 def _kind(error: openai.OpenAIError, status: object) -> type[ProviderError]:
+    if isinstance(status, int) and 300 <= status < 400:  # nobody is redirected
+        return InvalidProviderResponse
+    if isinstance(error.__cause__, BodyTooLong):
+        return InvalidProviderResponse
     if status == 408:  # the SDK has no class for it
         return ProviderUnavailable
     if type(error) is openai.APIStatusError:  # any other 4xx
