@@ -83,7 +83,7 @@ class Upstream:
     def forget(self) -> None:
         """Begin anew, for the next test."""
         for seen in (self.script, self.requests, self.keys, self.headers, self.paths, self.closed):
-            seen.clear()  # type: ignore[attr-defined]
+            seen.clear()
         self.disconnected.clear()
 
     @property

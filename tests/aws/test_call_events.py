@@ -20,7 +20,7 @@ from tests.upstream import Reply, Upstream, chat_completion, failure
 pytestmark = pytest.mark.aws
 
 REQUEST: dict[str, Any] = {"prompt": "hello", "variables": {"name": "Ada"}, "calling_service": "events"}
-DUPLICATES = 50
+DUPLICATES = 12  # each at the same time is an environment to start; fifty are raced in test_idempotency.py
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,12 @@ def results(stack: Stack, output: str, count: int = 1) -> list[dict[str, Any]]:
     return found
 
 
-def test_fifty_duplicates_at_once_are_one_call_of_the_vendor(stack: Stack, upstream: Upstream) -> None:
+def test_many_duplicates_at_once_are_one_call_of_the_vendor(stack: Stack, upstream: Upstream) -> None:
     upstream.answers(Reply(body=chat_completion("Once."), delay_s=1))
 
     def call(_: int) -> tuple[dict[str, Any], str | None]:
         while True:
-            answer = stack.request("POST", "/v1/call", body=REQUEST, **{"idempotency-key": "fifty"})
+            answer = stack.request("POST", "/v1/call", body={**REQUEST, "idempotency_key": "many"})
             if answer.status_code != 409:
                 return answer.json(), answer.headers.get("idempotent-replayed")
             assert answer.json()["error"]["code"] == "idempotency_key_in_use"
@@ -126,7 +126,12 @@ def test_a_configured_provider_is_called_where_it_is_and_as_it_wants(stack: Stac
                 "ollama": {"base_url": theirs.url, "auth": "none"},
             },
             "models": [
-                {"provider": "azure", "name": "our-4o", "like": "openai/gpt-4o", "fallbacks": ["ollama/llama"]},
+                {
+                    "provider": "azure",
+                    "name": "our-4o",
+                    "like": "openai/gpt-4o",
+                    "fallbacks": ["ollama/llama"],
+                },
                 {"provider": "ollama", "name": "llama", "context_tokens": 8192, "max_output_tokens": 1024},
             ],
         }
