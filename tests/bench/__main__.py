@@ -6,9 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import freshness, scale
+from tests.bench import cold, freshness, scale
 
-BENCHMARKS: Mapping[str, Callable[[], bool]] = {"freshness": freshness.run, "scale": scale.run}
+BENCHMARKS: Mapping[str, Callable[[], bool]] = {
+    "cold": cold.run,
+    "freshness": freshness.run,
+    "scale": scale.run,
+}
 
 
 def main() -> int:
