@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import cold, freshness, scale
+from tests.bench import cold, freshness, overhead, scale
 
 BENCHMARKS: Mapping[str, Callable[[], bool]] = {
     "cold": cold.run,
     "freshness": freshness.run,
+    "overhead": overhead.run,
     "scale": scale.run,
 }
 
