@@ -180,7 +180,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    disable_nagle_algorithm = True  # head and body are two writes; the second would wait 40 ms for an ACK
     server: _Server
     connection: socket.socket
 

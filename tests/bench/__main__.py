@@ -6,9 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import freshness, scale
+from tests.bench import cold, freshness, overhead, scale
 
-BENCHMARKS: Mapping[str, Callable[[], bool]] = {"freshness": freshness.run, "scale": scale.run}
+BENCHMARKS: Mapping[str, Callable[[], bool]] = {
+    "cold": cold.run,
+    "freshness": freshness.run,
+    "overhead": overhead.run,
+    "scale": scale.run,
+}
 
 
 def main() -> int:
