@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_gateway.bootstrap import Parts
-from llm_gateway.entrypoints.call_events import CallEvents, is_batch
-from llm_gateway.entrypoints.event_loop import run
+from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 
-parts = Parts.from_env("call_prompt_async")
-events = CallEvents(
-    parts.calls,
-    parts.queue("answer"),
-    parts.queue("failure"),
-    parts.telemetry,
-    parts.settings.deadline_reserve_s,
-)
+if TYPE_CHECKING:
+    from llm_gateway.bootstrap import Parts
 
 
-@parts.telemetry.logger.inject_lambda_context(clear_state=True)
-def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Answer one invoke, or one batch of messages."""
-    return run(
-        events.answer_batch(event, context) if is_batch(event) else events.answer_invoke(event, context)
-    )
+def build(parts: Parts) -> LambdaHandler:
+    """Answers invokes, and batches of messages."""
+    from llm_gateway.entrypoints.call_events import CallEvents, is_batch
+    from llm_gateway.entrypoints.event_loop import run
+
+    reserve_s = parts.settings.deadline_reserve_s
+    queues = parts.queue("answer"), parts.queue("failure")
+    events = CallEvents(parts.calls, *queues, parts.telemetry, reserve_s)
+
+    def handle(event: Any, context: Any) -> dict[str, Any]:
+        if is_batch(event):
+            return run(events.answer_batch(event, context))
+        return run(events.answer_invoke(event, context))
+
+    return handle
+
+
+parts, handler = loaded("call_prompt_async", build)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_gateway.bootstrap import Parts
-from llm_gateway.entrypoints.event_loop import run
-from llm_gateway.entrypoints.s3_events import index_uploads
+from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 
-parts = Parts.from_env("index_prompt")
-indexer = parts.indexer
+if TYPE_CHECKING:
+    from llm_gateway.bootstrap import Parts
 
 
-@parts.telemetry.logger.inject_lambda_context(clear_state=True)
-def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
-    """Index the files that the event names; raising makes Lambda deliver it again."""
-    return dict(run(index_uploads(event, indexer, parts.telemetry)))
+def build(parts: Parts) -> LambdaHandler:
+    """Indexes the files that an event names; raising makes Lambda deliver it again."""
+    from llm_gateway.entrypoints.event_loop import run
+    from llm_gateway.entrypoints.s3_events import index_uploads
+
+    indexer = parts.indexer
+
+    def handle(event: Any, _context: Any) -> dict[str, Any]:
+        return dict(run(index_uploads(event, indexer, parts.telemetry)))
+
+    return handle
+
+
+parts, handler = loaded("index_prompt", build)

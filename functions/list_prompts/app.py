@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from llm_gateway.bootstrap import Parts
-from llm_gateway.entrypoints.api_gateway import http_handler
-from llm_gateway.entrypoints.http import prompts
-from llm_gateway.entrypoints.http.app import create_app
+from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 
-parts = Parts.from_env("list_prompts")
-routes = prompts.list_router(parts.prompt_index)
-answer_http = http_handler(create_app(routes, observer=parts.telemetry), parts.telemetry)
+if TYPE_CHECKING:
+    from llm_gateway.bootstrap import Parts
 
 
-@parts.telemetry.logger.inject_lambda_context(clear_state=True)
-def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """Answer one request."""
-    return answer_http(event, context)
+def build(parts: Parts) -> LambdaHandler:
+    """Answers requests."""
+    from llm_gateway.entrypoints.api_gateway import http_handler
+    from llm_gateway.entrypoints.http import prompts
+    from llm_gateway.entrypoints.http.app import create_app
+
+    return http_handler(
+        create_app(prompts.list_router(parts.prompt_index), observer=parts.telemetry), parts.telemetry
+    )
+
+
+parts, handler = loaded("list_prompts", build)

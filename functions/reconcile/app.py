@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_gateway.bootstrap import Parts
-from llm_gateway.entrypoints.event_loop import run
-from llm_gateway.entrypoints.s3_events import repair_index
+from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 
-parts = Parts.from_env("reconcile")
-indexer = parts.indexer
+if TYPE_CHECKING:
+    from llm_gateway.bootstrap import Parts
 
 
-@parts.telemetry.logger.inject_lambda_context(clear_state=True)
-def handler(_event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
-    """Compare and repair."""
-    return dict(run(repair_index(indexer, parts.telemetry)))
+def build(parts: Parts) -> LambdaHandler:
+    """Compares and repairs."""
+    from llm_gateway.entrypoints.event_loop import run
+    from llm_gateway.entrypoints.s3_events import repair_index
+
+    indexer = parts.indexer
+
+    def handle(_event: Any, _context: Any) -> dict[str, Any]:
+        return dict(run(repair_index(indexer, parts.telemetry)))
+
+    return handle
+
+
+parts, handler = loaded("reconcile", build)

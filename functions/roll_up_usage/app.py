@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_gateway.bootstrap import Parts
-from llm_gateway.entrypoints.event_loop import run
-from llm_gateway.entrypoints.usage_stream import roll_up
+from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 
-parts = Parts.from_env("roll_up_usage")
-rollups = parts.rollups
+if TYPE_CHECKING:
+    from llm_gateway.bootstrap import Parts
 
 
-@parts.telemetry.logger.inject_lambda_context(clear_state=True)
-def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
-    """Count a batch; raising makes Lambda deliver it again."""
-    return run(roll_up(event, rollups, parts.telemetry))
+def build(parts: Parts) -> LambdaHandler:
+    """Counts batches; raising makes Lambda deliver one again."""
+    from llm_gateway.entrypoints.event_loop import run
+    from llm_gateway.entrypoints.usage_stream import roll_up
+
+    rollups = parts.rollups
+
+    def handle(event: Any, _context: Any) -> dict[str, Any]:
+        return run(roll_up(event, rollups, parts.telemetry))
+
+    return handle
+
+
+parts, handler = loaded("roll_up_usage", build)

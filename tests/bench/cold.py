@@ -32,6 +32,8 @@ NAIVE = "naive"
 EVENTS = (  # a function and an event
     ("call_prompt", "call_prompt_direct"),
     ("call_prompt", "call_prompt_http"),
+    ("call_prompt_async", "call_prompt_async_invoke"),
+    ("list_models", "list_models_all"),
     ("list_prompts", "list_prompts_all"),
     ("get_prompt_metadata", "get_prompt_metadata_found"),
     ("get_usage_stats", "get_usage_stats_by_model"),
@@ -153,7 +155,7 @@ def _report(starts: Sequence[Start], costs: Sequence[Mapping[str, float]]) -> bo
         print(f"{cost['modules']:>9.0f}{cost['memory_mb']:>6.0f}")
         if budget and ratio > budget:
             broken.append(f"{start.function} ({start.event}) costs {ratio:.2f} of the naive handler")
-        if start.function == "call_prompt" and cost["memory_mb"] > MEMORY_BUDGET_MB:
+        if start.function.startswith("call_prompt") and cost["memory_mb"] > MEMORY_BUDGET_MB:
             broken.append(f"{start.function} ({start.event}) takes {cost['memory_mb']:.0f} MB")
     print(
         f"Modules and MB (peak, resident) after {CALLS} calls; call_prompt may take {MEMORY_BUDGET_MB:g} MB."
@@ -165,4 +167,4 @@ def _report(starts: Sequence[Start], costs: Sequence[Mapping[str, float]]) -> bo
 def _budget(function: str) -> float | None:
     if function == NAIVE:
         return None
-    return MODEL_BUDGET if function == "call_prompt" else OTHER_BUDGET
+    return MODEL_BUDGET if function.startswith("call_prompt") else OTHER_BUDGET

@@ -51,6 +51,7 @@ class Stores:
     bucket: str
     prompt_table: str
     usage_table: str
+    outcome_table: str
     secret: str
 
     @classmethod
@@ -58,13 +59,13 @@ class Stores:
         """With one prompt in them."""
         s3, dynamodb, secrets = (client(x, running) for x in ("s3", "dynamodb", "secretsmanager"))
         bucket = create_bucket(s3)
-        prompt_table, usage_table = (create_table(dynamodb, name) for name in ("PromptTable", "UsageTable"))
+        tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable", "OutcomeTable")]
         secret = secrets.create_secret(Name="bench", SecretString="test")["ARN"]
         s3.put_object(Bucket=bucket, Key=PROMPT, Body=(PROMPTS / PROMPT).read_bytes())
-        index = DynamoPromptIndex(dynamodb, prompt_table)
+        index = DynamoPromptIndex(dynamodb, tables[0])
         indexer = PromptIndexer(S3PromptFiles(s3, bucket), index, 1_000_000, lambda: datetime.now(UTC))
         asyncio.run(indexer.reconcile())
-        return cls(running, bucket, prompt_table, usage_table, secret)
+        return cls(running, bucket, *tables, secret)
 
     def variables(self, model_url: str) -> Mapping[str, str]:
         """Environment of a deployed call_prompt, out of test mode."""
@@ -79,6 +80,7 @@ class Stores:
             "LLM_GATEWAY_PROMPT_BUCKET": self.bucket,
             "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,
             "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
+            "LLM_GATEWAY_OUTCOME_TABLE": self.outcome_table,
         }
 
 

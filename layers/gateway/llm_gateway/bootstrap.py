@@ -14,12 +14,12 @@ from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from boto3 import Session
     from botocore.config import Config
     from httpx2 import AsyncClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
     from llm_gateway.completer import Completer, Provider
@@ -192,6 +192,10 @@ class Parts:
     @property
     def _real_providers(self) -> Mapping[str, Provider]:
         from llm_gateway.model_catalogue import Endpoint
+        from llm_gateway.providers.lazy_types import load_types_lazily
+
+        if self.settings.lazy_imports:
+            load_types_lazily()
         from llm_gateway.providers.openai import OpenAIProvider
         from llm_gateway.stores.secrets import SecretKey
 
@@ -216,12 +220,8 @@ class Parts:
             await self._http.aclose()
 
     @cached_property
-    def _secrets(self) -> SecretsProvider:
-        from aws_lambda_powertools.utilities.parameters import SecretsProvider
-
-        return SecretsProvider(
-            boto3_client=self._session.client("secretsmanager", config=self._client_config)
-        )
+    def _secrets(self) -> SecretsManagerClient:
+        return self._session.client("secretsmanager", config=self._client_config)
 
     @cached_property
     def _dynamodb(self) -> DynamoDBClient:

@@ -46,6 +46,7 @@ class Settings:
         idempotency_ttl_s: How long an idempotency key is remembered.
         answer_queue_url: SQS queue for answers to queued calls.
         failure_queue_url: SQS queue for errors of queued calls.
+        lazy_imports: False loads all of the vendor's SDK at once, should a new release of it need that.
         openai_secret_arn: Secrets Manager secret with the OpenAI key, or a JSON object of keys by provider.
         openai_base_url: Another OpenAI-compatible endpoint; None is OpenAI's own.
     """
@@ -76,6 +77,7 @@ class Settings:
     idempotency_ttl_s: float = 3_600
     answer_queue_url: str | None = None
     failure_queue_url: str | None = None
+    lazy_imports: bool = True
     openai_secret_arn: str | None = None
     openai_base_url: str | None = None
 
@@ -191,6 +193,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "idempotency_ttl_s": _number(float, 60, 86_400),
     "answer_queue_url": _text,
     "failure_queue_url": _text,
+    "lazy_imports": _flag,
     "openai_secret_arn": _text,
     "openai_base_url": _text,
 }

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
+from llm_gateway.models import TokenUsage
 from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
     from llm_gateway.completer import Retry
 
 NAMESPACE = "LLMGateway"
+_RECORD = tuple(f.name for f in fields(UsageRecord) if f.name != "usage")
+_TOKENS = tuple(f.name for f in fields(TokenUsage))
 _FACTS = ("reason", "vendor_status", "vendor_code", "vendor_request_id", "elapsed_s", "attempts")
 
 
@@ -138,8 +141,8 @@ class Telemetry:
 
 
 def _loggable(record: UsageRecord) -> dict[str, Any]:
-    line = asdict(record)
-    line |= line.pop("usage")
+    line = {name: getattr(record, name) for name in _RECORD}
+    line |= {name: getattr(record.usage, name) for name in _TOKENS}
     line["started_at"] = record.started_at.isoformat()
     line["cost_usd"] = None if record.cost_usd is None else format(record.cost_usd, "f")
     return line

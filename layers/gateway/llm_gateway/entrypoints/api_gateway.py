@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,9 +10,8 @@ from mangum import Mangum
 
 from llm_gateway.entrypoints.event_loop import event_loop
 from llm_gateway.entrypoints.http.app import RequestObserver, error_event
+from llm_gateway.entrypoints.loading import LambdaHandler
 from llm_gateway.errors import InvalidRequest
-
-LambdaHandler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 
 
 def http_handler(app: FastAPI, observer: RequestObserver) -> LambdaHandler:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llm_gateway.errors import ConfigurationError
-from llm_gateway.stores.aws import ask
+from llm_gateway.errors import ConfigurationError, StoreUnavailable
+from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.utilities.parameters import SecretsProvider
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 _KEPT_S = 300
 _OWNER_OF_PLAIN_TEXT = "openai"
@@ -22,15 +24,25 @@ class SecretKey:
     The secret holds OpenAI's key as plain text, or a JSON object with the key of each provider by its name.
 
     Args:
-        secrets: Gives the client.
+        client: Gives the client, when it is first needed.
         arn: The secret.
         name: The provider.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, secrets: Callable[[], SecretsProvider], arn: str, name: str) -> None:
-        self._secrets = secrets
+    def __init__(
+        self,
+        client: Callable[[], SecretsManagerClient],
+        arn: str,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
         self._arn = arn
         self._name = name
+        self._clock = clock
+        self._key = ""
+        self._fetched = -math.inf
 
     async def __call__(self) -> str:
         """The key.
@@ -39,23 +51,22 @@ class SecretKey:
             ConfigurationError: The secret cannot be read or does not hold the key; its value is never
                 repeated.
         """
-        from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+        if not self._key or self._clock() - self._fetched >= _KEPT_S:
+            self._key, self._fetched = await self._fetch(), self._clock()
+        return self._key
 
+    async def _fetch(self) -> str:
         try:
-            value = await ask(self._secrets().get, self._arn, max_age=_KEPT_S)
-        except GetParameterError as error:
+            answer = await ask(self._client().get_secret_value, SecretId=self._arn)
+        except (Refused, StoreUnavailable) as error:
             raise ConfigurationError("The provider's key cannot be read; see the gateway's logs.") from error
-        key = _key(value, self._name)
+        key = _key_in(answer.get("SecretString", ""), self._name)
         if not key:
-            # So that a key put there now works with the next call.
-            self._secrets().clear_cache()  # type: ignore[no-untyped-call]
             raise ConfigurationError(f"The key of provider '{self._name}' is empty; put it into the secret.")
         return key
 
 
-def _key(secret: object, provider: str) -> str:
-    if not isinstance(secret, str):
-        return ""
+def _key_in(secret: str, provider: str) -> str:
     if not secret.lstrip().startswith("{"):
         return secret.strip() if provider == _OWNER_OF_PLAIN_TEXT else ""
     try:

@@ -42,6 +42,7 @@ LEDGER_PREFIX = "call#"
 _SHARDS = 16
 _CALLS_PER_TRANSACTION = 30  # with at most two rollups each: 90 of the 100 items allowed
 _CONFLICT_ATTEMPTS = 12
+_RECORD_FIELDS = tuple(f.name for f in fields(UsageRecord) if f.name != "usage")
 _TOKEN_COUNTS = tuple(f.name for f in fields(TokenUsage))
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
@@ -172,8 +173,8 @@ def ledger_key(record: UsageRecord) -> tuple[str, str]:
 def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
     """A record as DynamoDB keeps it; unknown values are absent."""
     pk, sk = ledger_key(record)
-    values = asdict(record)
-    values |= values.pop("usage")
+    values: dict[str, Any] = {name: getattr(record, name) for name in _RECORD_FIELDS}
+    values |= {name: getattr(record.usage, name) for name in _TOKEN_COUNTS}
     values |= {"pk": pk, "sk": sk, "expires_at": int(expires.timestamp())}
     values["started_at"] = record.started_at.isoformat()
     return {name: _serialize(value) for name, value in values.items() if value is not None}

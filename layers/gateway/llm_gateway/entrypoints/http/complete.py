@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
-from llm_gateway.wire import CallRequest
+from llm_gateway.wire import CallRequest, CallResponse
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
@@ -33,8 +34,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document: FastAPI's, with the body it does not see and the errors as they are."""
     document = app.openapi()
     schemas: dict[str, Any] = document["components"]["schemas"]
-    body = CallRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= {**body.pop("$defs", {}), "CallRequest": body}
+    schemas |= {**_schema(CallRequest), **_schema(CallResponse, "serialization")}
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     for path, operations in document["paths"].items():
@@ -46,3 +46,11 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"}
     }
     return document
+
+
+def _schema(
+    model: type[BaseModel], mode: Literal["validation", "serialization"] = "validation"
+) -> dict[str, Any]:
+    """A model and the models in it, by name."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
+    return {**schema.pop("$defs", {}), model.__name__: schema}
