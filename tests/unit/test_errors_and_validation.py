@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_gateway import errors
 from llm_gateway.errors import GatewayError, InvalidRequest, MalformedJson, ProviderError, RequestError
 from llm_gateway.validation import decode_json, validated
-from llm_gateway.wire import CallRequest
+from llm_gateway.wire.calls import CallRequest
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, GatewayError)]
 GOOD: dict[str, Any] = {"prompt": "support/reply.prompt", "variables": {"user": {"name": "Ada"}}}

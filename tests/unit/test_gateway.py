@@ -31,7 +31,7 @@ from llm_gateway.prompts.indexing import PromptIndexer
 from llm_gateway.routing import Router
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import UsageRecord
-from llm_gateway.wire import CallRequest, CallResponse
+from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import (
     NOON,
     InMemoryPromptFiles,

@@ -30,7 +30,7 @@ from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.models import TokenUsage
 from llm_gateway.usage import Spending
-from llm_gateway.wire import CallRequest, CallResponse, PromptVersion, Usage
+from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 from tests.fakes import NOON, InMemoryOutcomes, RecordingObserver
 
 MODEL = ModelCatalogue.packaged().find("openai", "gpt-4o-mini")

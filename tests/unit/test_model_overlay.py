@@ -21,8 +21,8 @@ def with_overlay(**document: Any) -> ModelCatalogue:
     return overlaid(PACKAGED, json.dumps(document))
 
 
-def test_without_an_overlay_the_catalogue_is_the_packaged_one() -> None:
-    assert overlaid(PACKAGED, None) is PACKAGED
+def test_an_empty_overlay_changes_nothing() -> None:
+    assert list(with_overlay()) == list(PACKAGED)
 
 
 def test_several_providers_are_added_each_with_its_address_and_manner() -> None:

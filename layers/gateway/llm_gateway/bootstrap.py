@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
     from llm_gateway.stores.queue import SqsQueue
-    from llm_gateway.stores.usage_table import DynamoRollups
+    from llm_gateway.stores.rollup_table import DynamoRollups
 
 
 _CONNECT_TIMEOUT_S = 1.0
@@ -86,7 +86,7 @@ class Parts:
         from llm_gateway.gateway import Gateway, GatewayLimits
         from llm_gateway.prompts.catalogue import Catalogue
         from llm_gateway.routing import Router
-        from llm_gateway.stores.usage_table import DynamoUsageLedger
+        from llm_gateway.stores.ledger_table import DynamoUsageLedger
 
         settings = self.settings
         catalogue = Catalogue(
@@ -151,7 +151,7 @@ class Parts:
     @cached_property
     def rollups(self) -> DynamoRollups:
         """Sums over calls; GetUsageStats reads them, the stream adds to them."""
-        from llm_gateway.stores.usage_table import DynamoRollups
+        from llm_gateway.stores.rollup_table import DynamoRollups
 
         return DynamoRollups(self._dynamodb, self.settings.required("usage_table"))
 
@@ -168,9 +168,13 @@ class Parts:
     def model_catalogue(self) -> ModelCatalogue:
         """What can be called."""
         from llm_gateway.model_catalogue import ModelCatalogue
+
+        packaged = ModelCatalogue.packaged()
+        if self.settings.models is None:
+            return packaged
         from llm_gateway.model_overlay import overlaid
 
-        return overlaid(ModelCatalogue.packaged(), self.settings.models)
+        return overlaid(packaged, self.settings.models)
 
     @cached_property
     def _completer(self) -> Completer:

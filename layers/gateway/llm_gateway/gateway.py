@@ -31,7 +31,7 @@ from llm_gateway.usage import (
     total_cost_usd,
     total_usage,
 )
-from llm_gateway.wire import CallRequest, CallResponse, PromptVersion, Usage
+from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 
 
 class CallObserver(Protocol):

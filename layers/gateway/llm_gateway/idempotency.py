@@ -21,7 +21,7 @@ from llm_gateway.errors import (
     ProviderError,
     StoreUnavailable,
 )
-from llm_gateway.wire import CallRequest, CallResponse
+from llm_gateway.wire.calls import CallRequest, CallResponse
 
 MAX_OUTCOME_BYTES = 350_000
 """Largest outcome that is kept, compressed; a DynamoDB item has 400 KB."""

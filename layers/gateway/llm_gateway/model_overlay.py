@@ -58,7 +58,7 @@ class _Overlay(_Part):
     models: list[_Model] = []
 
 
-def overlaid(catalogue: ModelCatalogue, text: str | None) -> ModelCatalogue:
+def overlaid(catalogue: ModelCatalogue, text: str) -> ModelCatalogue:
     """`catalogue` with the providers and models of `text` added or changed.
 
     Args:
@@ -69,8 +69,6 @@ def overlaid(catalogue: ModelCatalogue, text: str | None) -> ModelCatalogue:
     Raises:
         ConfigurationError: Naming the field at fault, or a fallback, provider or model that is not there.
     """
-    if text is None:
-        return catalogue
     overlay = _read(text)
     endpoints = {name: Endpoint(e.base_url, e.auth, e.query) for name, e in overlay.providers.items()}
     specs = {(spec.provider, spec.name): spec for spec in catalogue}

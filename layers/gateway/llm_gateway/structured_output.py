@@ -20,7 +20,7 @@ from llm_gateway.json_schema import InvalidSchema, JsonSchema
 from llm_gateway.models import Completion, Json, Message
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.routing import Route
-from llm_gateway.wire import Output
+from llm_gateway.wire.calls import Output
 
 _FENCE = "```"
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI
 from mangum import Mangum
+from starlette.applications import Starlette
 
 from llm_gateway.entrypoints.event_loop import event_loop
-from llm_gateway.entrypoints.http.app import RequestObserver, error_event
+from llm_gateway.entrypoints.http.boundary import RequestObserver, error_event
 from llm_gateway.entrypoints.loading import LambdaHandler
 from llm_gateway.errors import InvalidRequest
 
 
-def http_handler(app: FastAPI, observer: RequestObserver) -> LambdaHandler:
+def http_handler(app: Starlette, observer: RequestObserver) -> LambdaHandler:
     """A handler that serves `app` and never raises: its own failures are answers, too."""
     event_loop()
     adapter = Mangum(app, lifespan="off")

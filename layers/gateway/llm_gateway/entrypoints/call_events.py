@@ -17,7 +17,7 @@ from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models import Json
 from llm_gateway.validation import decode_json, validated
-from llm_gateway.wire import CORRELATION_ID, CallRequest
+from llm_gateway.wire.calls import CORRELATION_ID, CallRequest
 
 Result = dict[str, Json]
 

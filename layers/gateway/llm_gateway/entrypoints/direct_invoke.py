@@ -8,7 +8,7 @@ from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, internal_error
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.validation import validated
-from llm_gateway.wire import CallRequest
+from llm_gateway.wire.calls import CallRequest
 
 
 class InvokeObserver(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from llm_gateway.rollup import RollupStore
-from llm_gateway.stores.usage_table import LEDGER_PREFIX, record_of
+from llm_gateway.stores.ledger_table import LEDGER_PREFIX, record_of
 from llm_gateway.usage import UsageRecord
 
 

@@ -18,7 +18,8 @@ from llm_gateway.models import Labels, PromptEntry, Revision, Shares, own_versio
 from llm_gateway.prompts.catalogue import find_entry
 from llm_gateway.prompts.labels import LabelMove, before_last_move, check_label, moved, shares_of, written
 from llm_gateway.prompts.path import check_directory
-from llm_gateway.wire import PromptMetadata, PromptSummary, to_iso
+from llm_gateway.wire.fields import to_iso
+from llm_gateway.wire.prompts import PromptMetadata, PromptSummary
 
 PromptPath = Annotated[str, typer.Argument(help="Path of the prompt.", show_default=False)]
 _PAGE = 200

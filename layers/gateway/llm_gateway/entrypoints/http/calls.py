@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.direct_invoke import lambda_time_left
-from llm_gateway.entrypoints.http.app import request_id_of
+from llm_gateway.entrypoints.http.boundary import (
+    RequestBoundary,
+    RequestObserver,
+    exception_handlers,
+    request_id_of,
+)
 from llm_gateway.entrypoints.http.json_body import read_json
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.settings import Settings
 from llm_gateway.validation import validated
-from llm_gateway.wire import IDEMPOTENCY_KEY, CallRequest
+from llm_gateway.wire.calls import IDEMPOTENCY_KEY, CallRequest
 
+PATH = "/v1/call"
 _KEY_FIELD = "idempotency_key"
 _REPLAYED: dict[str, Any] = {
     "Idempotent-Replayed": {
@@ -25,7 +35,7 @@ _REPLAYED: dict[str, Any] = {
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
-_CALL: dict[str, Any] = {
+OPERATION: dict[str, Any] = {
     "responses": {
         "200": {
             "description": "The model's answer.",
@@ -49,16 +59,12 @@ _CALL: dict[str, Any] = {
 }
 
 
-def router(calls: CallsPrompts, settings: Settings) -> APIRouter:
-    """The endpoint."""
-    routes = APIRouter()
+Endpoint = Callable[[Request], Awaitable[Response]]
 
-    @routes.post(
-        "/v1/call",
-        # As extra, not as response_model: that would load pydantic's old version for nothing.
-        openapi_extra=_CALL,
-        operation_id="CallPrompt",
-    )
+
+def endpoint(calls: CallsPrompts, settings: Settings) -> Endpoint:
+    """The endpoint."""
+
     async def call_prompt(request: Request) -> Response:
         """Render a stored prompt with the given variables and answer with the model's text."""
         time_left = _time_left(request.scope.get("aws.context"), settings)
@@ -68,7 +74,18 @@ def router(calls: CallsPrompts, settings: Settings) -> APIRouter:
         headers = {"idempotent-replayed": "true"} if answer.replayed else None
         return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
 
-    return routes
+    return call_prompt
+
+
+def call_app(calls: CallsPrompts, settings: Settings, observer: RequestObserver) -> Starlette:
+    """An application of this endpoint alone, which needs no more than Starlette: half a cold start."""
+    app = Starlette(
+        routes=[Route(PATH, endpoint(calls, settings), methods=["POST"])],
+        exception_handlers=exception_handlers(observer),
+        middleware=[Middleware(RequestBoundary, observer=observer)],
+    )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _with_key(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:

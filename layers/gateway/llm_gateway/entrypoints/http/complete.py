@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
-from llm_gateway.wire import CallRequest, CallResponse
+from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
@@ -20,7 +20,7 @@ _OPEN_PATHS = {"/health"}
 def complete_app(parts: Parts) -> FastAPI:
     """The whole HTTP API."""
     return create_app(
-        calls.router(parts.calls, parts.settings),
+        _call_router(parts),
         models.router(parts.model_catalogue, parts.settings.default_model),
         prompts.list_router(parts.prompt_index),
         prompts.metadata_router(parts.prompt_index),
@@ -28,6 +28,16 @@ def complete_app(parts: Parts) -> FastAPI:
         health.router(parts.readiness),
         observer=parts.telemetry,
     )
+
+
+def _call_router(parts: Parts) -> APIRouter:
+    router = APIRouter()
+    endpoint = calls.endpoint(parts.calls, parts.settings)
+    extra = calls.OPERATION
+    router.add_api_route(
+        calls.PATH, endpoint, methods=["POST"], operation_id="CallPrompt", openapi_extra=extra
+    )
+    return router
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.wire import ModelInfo, ModelList
+from llm_gateway.wire.models import ModelInfo, ModelList
 
 
 def router(catalogue: ModelCatalogue, default_model: str) -> APIRouter:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llm_gateway.errors import InvalidParameter, InvalidPath
 from llm_gateway.prompts.catalogue import PromptIndex, find_entry
 from llm_gateway.prompts.path import check_directory, check_path
-from llm_gateway.wire import PromptList, PromptMetadata, PromptSummary
+from llm_gateway.wire.prompts import PromptList, PromptMetadata, PromptSummary
 
 
 class ListQuery(BaseModel):

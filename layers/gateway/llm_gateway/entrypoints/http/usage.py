@@ -19,7 +19,7 @@ from llm_gateway.rollup import (
     ceil_hour,
     floor_hour,
 )
-from llm_gateway.wire import UsageBucket, UsageStats, UsageTotals
+from llm_gateway.wire.usage import UsageBucket, UsageStats, UsageTotals
 
 Dimension = Literal["calling_service", "provider", "model", "prompt", "prompt_version", "status", "test_mode"]
 _LONGEST: dict[ReportWidth, timedelta] = {

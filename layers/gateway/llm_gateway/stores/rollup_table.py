@@ -1,12 +1,8 @@
-"""Ledger and rollups in one DynamoDB table, joined by its stream.
+"""Rollups: sums over calls, in the DynamoDB table that the ledger is in, and joined to it by its stream.
 
-Keys:
-    ledger   `pk=call#<hour>#<shard>`, `sk=<started_at>#<call_id>`: spread over 16 partitions an
-             hour, and enumerable by time. Both halves follow from the record, so a second write of
-             the same call meets the first.
-    rollups  `pk=rollup#hour#<day>` or `pk=rollup#day#<month>`, `sk=<bucket>#<digest>`: a question
-             reads one partition for each day or month of its range, whatever the number of calls.
-             The digest stands for the dimensions, whose own text may hold any character.
+Key: `pk=rollup#hour#<day>` or `pk=rollup#day#<month>`, `sk=<bucket>#<digest>`: a question reads one
+partition for each day or month of its range, whatever the number of calls. The digest stands for the
+dimensions, whose own text may hold any character.
 
 Exactly once: a ledger item is marked `counted` in the same transaction that adds it to its rollups,
 on condition that it was not. Redelivery, another split of the batch or a crash in between change
@@ -20,53 +16,26 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from pydantic import TypeAdapter
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import TOTAL_NAMES, BucketWidth, Dimensions, Rollup, Totals, floor_day, rollups_of
 from llm_gateway.stores.aws import Refused, ask
+from llm_gateway.stores.ledger_table import ledger_key
 from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-LEDGER_PREFIX = "call#"
-_SHARDS = 16
 _CALLS_PER_TRANSACTION = 30  # with at most two rollups each: 90 of the 100 items allowed
 _CONFLICT_ATTEMPTS = 12
-_RECORD_FIELDS = tuple(f.name for f in fields(UsageRecord) if f.name != "usage")
-_TOKEN_COUNTS = tuple(f.name for f in fields(TokenUsage))
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
-
-
-class DynamoUsageLedger:
-    """Writes records; see UsageLedger."""
-
-    def __init__(self, client: DynamoDBClient, table: str, retention_days: int) -> None:
-        self._client = client
-        self._table = table
-        self._retention = timedelta(days=retention_days)
-
-    async def record(self, record: UsageRecord) -> None:
-        """See UsageLedger.record."""
-        try:
-            await ask(
-                self._client.put_item,
-                TableName=self._table,
-                Item=ledger_item(record, record.started_at + self._retention),
-                ConditionExpression="attribute_not_exists(pk)",
-            )
-        except Refused:
-            return  # this call id is on the ledger already
 
 
 class DynamoRollups:
@@ -161,40 +130,6 @@ class DynamoRollups:
             if "LastEvaluatedKey" not in answer:
                 return items
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-
-
-def ledger_key(record: UsageRecord) -> tuple[str, str]:
-    """Partition and sort key of a record, the same for every write of it."""
-    shard = int(hashlib.sha256(record.call_id.encode()).hexdigest()[:8], 16) % _SHARDS
-    hour = record.started_at.strftime("%Y-%m-%dT%H")
-    return f"{LEDGER_PREFIX}{hour}#{shard:02}", f"{record.started_at.isoformat()}#{record.call_id}"
-
-
-def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
-    """A record as DynamoDB keeps it; unknown values are absent."""
-    pk, sk = ledger_key(record)
-    values: dict[str, Any] = {name: getattr(record, name) for name in _RECORD_FIELDS}
-    values |= {name: getattr(record.usage, name) for name in _TOKEN_COUNTS}
-    values |= {"pk": pk, "sk": sk, "expires_at": int(expires.timestamp())}
-    values["started_at"] = record.started_at.isoformat()
-    return {name: _serialize(value) for name, value in values.items() if value is not None}
-
-
-def record_of(item: Mapping[str, Any]) -> UsageRecord:
-    """A record back from its item.
-
-    Raises:
-        ValueError: The item is no ledger item.
-    """
-    values = {name: _deserialize(value) for name, value in item.items()}
-    usage = {name: values.get(name) for name in _TOKEN_COUNTS}
-    optional = dict.fromkeys(("error_code", "calling_service", "correlation_id", "cost_usd"))
-    return _codec().validate_python({**optional, **values, "usage": usage})
-
-
-@cache
-def _codec() -> TypeAdapter[UsageRecord]:
-    return TypeAdapter(UsageRecord)
 
 
 def _rollup_key(rollup: Rollup) -> tuple[str, str]:

@@ -1,0 +1,60 @@
+"""Kinds of fields that several models of the wire have."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
+
+_PRINTABLE = r"^\P{C}+$"
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
+ServiceName = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Usd = Annotated[
+    Decimal,
+    PlainSerializer(lambda value: to_decimal_text(value), return_type=str, when_used="json"),
+    Field(description="US dollars, exact, as a decimal string.", examples=["0.000123"]),
+]
+Instant = Annotated[datetime, PlainSerializer(lambda value: to_iso(value), return_type=str, when_used="json")]
+
+
+class Wire(BaseModel):
+    """Strict, closed and frozen, as all that callers send or get."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class Parameters(Wire):
+    """What shapes the answer; what is left out is the prompt's choice, then the model's."""
+
+    temperature: float | None = Field(
+        None, ge=TEMPERATURE_RANGE[0], le=TEMPERATURE_RANGE[1], allow_inf_nan=False
+    )
+    top_p: float | None = Field(None, ge=TOP_P_RANGE[0], le=TOP_P_RANGE[1], allow_inf_nan=False)
+    max_tokens: int | None = Field(None, ge=1, description="At most the model's own maximum.")
+    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
+        None, min_length=1, max_length=MAX_STOP_SEQUENCES
+    )
+
+    def options(self) -> ModelOptions:
+        """The same, inside the gateway."""
+        return ModelOptions(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            stop=tuple(self.stop or ()),
+        )
+
+
+def to_decimal_text(value: Decimal) -> str:
+    """`0.000123`: never an exponent, no trailing zeros."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def to_iso(moment: datetime) -> str:
+    """`2026-11-23T10:00:00Z`, with fractions only if there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
