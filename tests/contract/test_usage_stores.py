@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Protocol
 
+import httpx2
 import pytest
+from botocore.credentials import Credentials
 
 from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import RollupStore, Totals
+from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, record_of
 from llm_gateway.stores.rollup_table import DynamoRollups
+from llm_gateway.stores.signed_put import SignedPut
 from llm_gateway.usage import UsageLedger, UsageRecord
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
@@ -25,21 +30,27 @@ class UsageStore(UsageLedger, RollupStore, Protocol):
     """Both halves of it."""
 
 
-class DynamoUsage(DynamoUsageLedger, DynamoRollups):
-    """Both adapters on one table."""
+class DynamoUsage(DynamoRollups):
+    """Both adapters on one table, the ledger by either way of writing."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        dynamodb = client("dynamodb", emulator)
-        table = create_table(dynamodb, "UsageTable")
-        DynamoUsageLedger.__init__(self, dynamodb, table, retention_days=400)
-        DynamoRollups.__init__(self, dynamodb, table)
+    def __init__(self, emulator: Emulator, *, lean: bool) -> None:
+        self._dynamodb = client("dynamodb", emulator)
+        self._usage_table = create_table(self._dynamodb, "UsageTable")
+        self._lean = lean
+        super().__init__(self._dynamodb, self._usage_table)
+
+    async def record(self, record: UsageRecord) -> None:
+        async with httpx2.AsyncClient() as http:
+            signed = SignedPut(http, self._dynamodb, Credentials("test", "test"))
+            put = signed if self._lean else partial(ask, self._dynamodb.put_item)
+            await DynamoUsageLedger(put, self._usage_table, retention_days=400).record(record)
 
 
-@pytest.fixture(params=["memory", "local-aws"])
+@pytest.fixture(params=["memory", "local-aws", "local-aws-lean"])
 def store(request: pytest.FixtureRequest) -> UsageStore:
     if request.param == "memory":
         return InMemoryUsage()
-    return DynamoUsage(request.getfixturevalue("emulator"))
+    return DynamoUsage(request.getfixturevalue("emulator"), lean=request.param == "local-aws-lean")
 
 
 def record(number: int = 0, **changes: object) -> UsageRecord:

@@ -135,6 +135,7 @@ class Functions:
             "AWS_DEFAULT_REGION": "us-east-1",
             "LLM_GATEWAY_TEST_MODE": "true",
             "LLM_GATEWAY_TEST_LATENCY": "none",
+            "LLM_GATEWAY_LEAN_AWS": "false",  # moto stands in for the SDK only
             "LLM_GATEWAY_PROMPT_CACHE_TTL_S": "0",
             "LLM_GATEWAY_PROMPT_BUCKET": self.bucket,
             "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,

@@ -23,7 +23,12 @@ NO_MODEL = [
 
 
 def loaded_by(function: str) -> set[str]:
-    """Top-level packages that `python -X importtime` sees when the handler is imported."""
+    """Top-level packages that are loaded with the handler."""
+    return {name.partition(".")[0] for name in modules_of(function)}
+
+
+def modules_of(function: str, **variables: str) -> set[str]:
+    """Modules that `python -X importtime` sees when the handler is imported."""
     path = f"{ROOT}/layers/gateway:{ROOT}/functions/{function}"
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import app"],
@@ -38,13 +43,50 @@ def loaded_by(function: str) -> set[str]:
             "LLM_GATEWAY_OUTCOME_TABLE": "outcomes",
             "LLM_GATEWAY_ANSWER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/answers",
             "LLM_GATEWAY_FAILURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/failures",
+            **variables,
         },
         capture_output=True,
         text=True,
         check=True,
     )
-    names = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line)
-    return {name.partition(".")[0] for name in names}
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+
+
+LIVE = {
+    "LLM_GATEWAY_TEST_MODE": "false",
+    "LLM_GATEWAY_OPENAI_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:x",
+}
+
+
+@pytest.mark.parametrize("function", ["call_prompt", "call_prompt_async"])
+def test_a_function_that_calls_a_model_loads_few_of_the_sdks_types_and_no_fastapi(function: str) -> None:
+    """A new release of the SDK that fails here is worth a look: `LLM_GATEWAY_LAZY_IMPORTS` is the way back."""
+    lean, whole = (modules_of(function, LLM_GATEWAY_LAZY_IMPORTS=lazy, **LIVE) for lazy in ("true", "false"))
+    described = [{name for name in found if name.startswith("openai.types.")} for found in (lean, whole)]
+    assert len(described[0]) * 3 < len(described[1])
+    assert not {name for name in lean if name.startswith("fastapi")}
+
+
+def test_types_that_are_loaded_lazily_are_the_real_ones_once_they_are_asked_for() -> None:
+    code = (
+        "from llm_gateway.providers.lazy_types import load_types_lazily\n"
+        "load_types_lazily(); load_types_lazily()\n"
+        "import openai, sys\n"
+        "assert sum(type(f).__name__ == '_TypesFinder' for f in sys.meta_path) == 1\n"
+        "assert 'openai.types.beta.assistant' not in sys.modules\n"
+        "from openai.types.chat import ChatCompletion\n"
+        "assert openai.types.chat.ChatCompletion is ChatCompletion\n"
+        "assert issubclass(ChatCompletion, openai.BaseModel)\n"
+        "from openai.types import *\n"
+        "assert Completion is openai.types.Completion\n"
+        "try:\n"
+        "    openai.types.chat.Nothing\n"
+        "except AttributeError:\n"
+        "    print('done')\n"
+    )
+    path = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}/layers/gateway"}
+    done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "done", done.stderr
 
 
 @pytest.mark.parametrize("function", NO_MODEL)

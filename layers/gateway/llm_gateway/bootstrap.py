@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_gateway.prompts.indexing import PromptIndexer
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
+    from llm_gateway.stores.ledger_table import PutItem
     from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
     from llm_gateway.stores.queue import SqsQueue
@@ -97,14 +98,12 @@ class Parts:
             clock=time.monotonic,
             unchecked=self.telemetry.prompts_unchecked,
         )
-        ledger = DynamoUsageLedger(
-            self._dynamodb, settings.required("usage_table"), settings.usage_retention_days
-        )
+        table, days = settings.required("usage_table"), settings.usage_retention_days
         return Gateway(
             prompts=catalogue,
             router=Router(self.model_catalogue, settings.default_model),
             completer=self._completer,
-            ledger=ledger,
+            ledger=DynamoUsageLedger(self._put_item, table, days),
             observer=self.telemetry,
             limits=GatewayLimits(settings.default_timeout_s, settings.max_rendered_chars),
             now=_now,
@@ -213,7 +212,7 @@ class Parts:
 
     @cached_property
     def _http(self) -> AsyncClient:
-        """The client that every provider shares."""
+        """The client that providers and the ledger share."""
         from llm_gateway.providers.http_client import http_client
 
         return http_client()
@@ -230,6 +229,18 @@ class Parts:
     @cached_property
     def _dynamodb(self) -> DynamoDBClient:
         return self._session.client("dynamodb", config=self._client_config)
+
+    @property
+    def _put_item(self) -> PutItem:
+        credentials = self._session.get_credentials()
+        if self.settings.lean_aws and credentials is not None:
+            from llm_gateway.stores.signed_put import SignedPut
+
+            return SignedPut(self._http, self._dynamodb, credentials)
+        from llm_gateway.stores.aws import ask
+
+        put_item: Callable[..., object] = self._dynamodb.put_item
+        return partial(ask, put_item)
 
     @cached_property
     def _s3(self) -> S3Client:

@@ -47,6 +47,7 @@ class Settings:
         answer_queue_url: SQS queue for answers to queued calls.
         failure_queue_url: SQS queue for errors of queued calls.
         lazy_imports: False loads all of the vendor's SDK at once, should a new release of it need that.
+        lean_aws: False writes usage through the whole of the AWS SDK, at twice the CPU.
         openai_secret_arn: Secrets Manager secret with the OpenAI key, or a JSON object of keys by provider.
         openai_base_url: Another OpenAI-compatible endpoint; None is OpenAI's own.
     """
@@ -78,6 +79,7 @@ class Settings:
     answer_queue_url: str | None = None
     failure_queue_url: str | None = None
     lazy_imports: bool = True
+    lean_aws: bool = True
     openai_secret_arn: str | None = None
     openai_base_url: str | None = None
 
@@ -194,6 +196,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "answer_queue_url": _text,
     "failure_queue_url": _text,
     "lazy_imports": _flag,
+    "lean_aws": _flag,
     "openai_secret_arn": _text,
     "openai_base_url": _text,
 }

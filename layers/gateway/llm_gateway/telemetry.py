@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -39,24 +41,22 @@ class Telemetry:
         self._environment = environment
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
-        """One line and one set of metrics for each call that reached a provider."""
+        """One line for each call that reached a provider; its metrics are part of it."""
+        counts = {
+            "Calls": 1,
+            "CallErrors": int(error is not None),
+            "InputTokens": record.usage.input_tokens,
+            "OutputTokens": record.usage.output_tokens,
+            "CostUSD": None if record.cost_usd is None else float(record.cost_usd),
+        }
         line = {**_loggable(record), **_cause(error)}
-        if error is None:
-            self.logger.info("call answered", extra=line)
+        if error is None and self.logger.log_level > logging.INFO:
+            dimensions = {"provider": record.provider, "model": record.model}
+            self.count(counts, milliseconds={"CallLatency": record.latency_ms}, **dimensions)
+        elif error is None:
+            self.logger.info("call answered", extra={**line, **_metrics(counts, record)})
         else:
-            self.logger.warning("call failed", extra=line)
-        self.count(
-            {
-                "Calls": 1,
-                "CallErrors": int(error is not None),
-                "InputTokens": record.usage.input_tokens,
-                "OutputTokens": record.usage.output_tokens,
-                "CostUSD": None if record.cost_usd is None else float(record.cost_usd),
-            },
-            milliseconds={"CallLatency": record.latency_ms},
-            provider=record.provider,
-            model=record.model,
-        )
+            self.logger.warning("call failed", extra={**line, **_metrics(counts, record)})
 
     def call_retried(self, call_id: str, retry: Retry) -> None:
         """One line for each failed attempt after which the call goes on."""
@@ -138,6 +138,22 @@ class Telemetry:
         for name, duration in (milliseconds or {}).items():
             metrics.add_metric(name=name, unit=MetricUnit.Milliseconds, value=duration)
         metrics.flush_metrics()
+
+
+def _metrics(counts: Mapping[str, float | None], record: UsageRecord) -> dict[str, Any]:
+    """What makes a log line a set of metrics as well; the dimensions are fields of the line already.
+
+    Source: CloudWatch embedded metric format specification.
+    """
+    known = {name: amount for name, amount in counts.items() if amount is not None}
+    definitions = [{"Name": name, "Unit": "Count"} for name in known]
+    directive = {
+        "Namespace": NAMESPACE,
+        "Dimensions": [["environment", "service", "provider", "model"]],
+        "Metrics": [*definitions, {"Name": "CallLatency", "Unit": "Milliseconds"}],
+    }
+    emf = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    return {**known, "CallLatency": record.latency_ms, "_aws": emf}
 
 
 def _loggable(record: UsageRecord) -> dict[str, Any]:

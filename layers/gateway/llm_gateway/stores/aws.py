@@ -13,7 +13,7 @@ from llm_gateway.errors import StoreUnavailable
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_REFUSALS = {
+REFUSALS = {
     "ConditionalCheckFailedException",
     "TransactionCanceledException",
     "NoSuchKey",
@@ -22,6 +22,7 @@ _REFUSALS = {
     "InvalidArgument",
     "404",
 }
+"""Codes by which AWS says no, and not that something is wrong."""
 
 
 class Refused(Exception):
@@ -51,14 +52,15 @@ async def ask(operation: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -
     try:
         return await asyncio.to_thread(operation, *args, **kwargs)
     except ClientError as error:
-        if error.response["Error"]["Code"] in _REFUSALS:
+        if error.response["Error"]["Code"] in REFUSALS:
             raise Refused(error) from error
-        raise _unavailable(str(error.response["Error"]["Code"])) from error
+        raise unavailable(str(error.response["Error"]["Code"])) from error
     except BotoCoreError as error:
-        raise _unavailable(type(error).__name__) from error
+        raise unavailable(type(error).__name__) from error
 
 
-def _unavailable(reason: str) -> StoreUnavailable:
+def unavailable(reason: str) -> StoreUnavailable:
+    """The error for whatever AWS calls `reason`."""
     return StoreUnavailable(
         "A store the gateway depends on did not respond; try again.", details={"reason": reason}
     )

@@ -8,43 +8,46 @@ first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeDeserializer
 
 from llm_gateway.models import TokenUsage
-from llm_gateway.stores.aws import Refused, ask
+from llm_gateway.stores.aws import Refused
 from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
     from pydantic import TypeAdapter
 
+PutItem = Callable[..., Awaitable[object]]
 LEDGER_PREFIX = "call#"
 _SHARDS = 16
-_RECORD_FIELDS = tuple(f.name for f in fields(UsageRecord) if f.name != "usage")
 _TOKEN_COUNTS = tuple(f.name for f in fields(TokenUsage))
-_serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
 class DynamoUsageLedger:
-    """Writes records; see UsageLedger."""
+    """Writes records; see UsageLedger.
 
-    def __init__(self, client: DynamoDBClient, table: str, retention_days: int) -> None:
-        self._client = client
+    Args:
+        put: The SDK's put_item by `ask`, or something that raises as it does.
+        table: The table.
+        retention_days: Life of an item.
+    """
+
+    def __init__(self, put: PutItem, table: str, retention_days: int) -> None:
+        self._put = put
         self._table = table
         self._retention = timedelta(days=retention_days)
 
     async def record(self, record: UsageRecord) -> None:
         """See UsageLedger.record."""
         try:
-            await ask(
-                self._client.put_item,
+            await self._put(
                 TableName=self._table,
                 Item=ledger_item(record, record.started_at + self._retention),
                 ConditionExpression="attribute_not_exists(pk)",
@@ -63,11 +66,35 @@ def ledger_key(record: UsageRecord) -> tuple[str, str]:
 def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
     """A record as DynamoDB keeps it; unknown values are absent."""
     pk, sk = ledger_key(record)
-    values: dict[str, Any] = {name: getattr(record, name) for name in _RECORD_FIELDS}
-    values |= {name: getattr(record.usage, name) for name in _TOKEN_COUNTS}
-    values |= {"pk": pk, "sk": sk, "expires_at": int(expires.timestamp())}
-    values["started_at"] = record.started_at.isoformat()
-    return {name: _serialize(value) for name, value in values.items() if value is not None}
+    usage = record.usage
+    texts = {
+        "pk": pk,
+        "sk": sk,
+        "call_id": record.call_id,
+        "request_id": record.request_id,
+        "started_at": record.started_at.isoformat(),
+        "status": record.status,
+        "error_code": record.error_code,
+        "calling_service": record.calling_service,
+        "correlation_id": record.correlation_id,
+        "prompt": record.prompt,
+        "prompt_version": record.prompt_version,
+        "provider": record.provider,
+        "model": record.model,
+    }
+    numbers = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": record.cost_usd,
+        "latency_ms": record.latency_ms,
+        "attempts": record.attempts,
+        "expires_at": int(expires.timestamp()),
+    }
+    item: dict[str, Any] = {name: {"S": text} for name, text in texts.items() if text is not None}
+    item |= {name: {"N": str(number)} for name, number in numbers.items() if number is not None}
+    return {**item, "test_mode": {"BOOL": record.test_mode}}
 
 
 def record_of(item: Mapping[str, Any]) -> UsageRecord:
