@@ -60,7 +60,7 @@ LIVE = {
 
 @pytest.mark.parametrize("function", ["call_prompt", "call_prompt_async"])
 def test_a_function_that_calls_a_model_loads_few_of_the_sdks_types_and_no_fastapi(function: str) -> None:
-    """A new release of the SDK that fails here is worth a look: `LLM_GATEWAY_LAZY_IMPORTS` is the way back."""
+    """If a new release of the SDK fails here: LLM_GATEWAY_LAZY_IMPORTS=false is the way back."""
     lean, whole = (modules_of(function, LLM_GATEWAY_LAZY_IMPORTS=lazy, **LIVE) for lazy in ("true", "false"))
     described = [{name for name in found if name.startswith("openai.types.")} for found in (lean, whole)]
     assert len(described[0]) * 3 < len(described[1])

@@ -19,6 +19,7 @@ from local_aws.stack import Stack
 _PROMPT = "support/reply.prompt"
 _TICKET = "My parcel is three days late."
 _VARIABLES = {"user": {"name": "Ada"}, "ticket": _TICKET}
+_SORTED = "support/classify.prompt"
 _EDIT = "Sign every reply with 'The parcel people'."
 
 
@@ -39,6 +40,9 @@ class Demo:
         self.call_with_missing_variable()
         self.edit_and_call()
         self.invoke()
+        self.repeat()
+        self.structured()
+        self.queue()
         self.canary_and_rollback()
         self.statistics()
         self.log_line()
@@ -112,11 +116,59 @@ class Demo:
         self._tell_answer(answer)
         self._shown.append("a direct invoke")
 
+    def repeat(self) -> None:
+        """The same call twice, made and paid once."""
+        _title("7. A lost connection", "POST /v1/call twice with Idempotency-Key: order-1017")
+        request = {**self._request(), "idempotency_key": "order-1017"}
+        first = self._call(request)
+        response = self._stack.request("POST", "/v1/call", body=request)
+        again = response.json()
+        same = (again["call_id"], again["text"]) == (first["call_id"], first["text"])
+        _check(same and response.headers["idempotent-replayed"] == "true", "the first answer comes again")
+        _tell(f"first      call {first['call_id']}, {first['latency_ms']} ms, USD {first['cost_usd']}")
+        _tell(f"again      call {again['call_id']}, Idempotent-Replayed: true, nothing called, nothing paid")
+        self._shown.append("a repeated call answered again and paid once")
+
+    def structured(self) -> None:
+        """JSON that fits a schema."""
+        _title("8. JSON that fits", f"POST /v1/call {_SORTED}, whose front matter has an output.schema")
+        variables = {"ticket": _TICKET, "queues": ["delivery", "billing"]}
+        answer = self._call({"prompt": _SORTED, "variables": variables, "calling_service": "shop"})
+        _check(isinstance(answer["parsed"], dict), "the answer is a value")
+        _tell(f"parsed     {json.dumps(answer['parsed'])}")
+        self._shown.append("an answer as a value that fits its schema")
+
+    def queue(self) -> None:
+        """A call that nobody waits for, and one that cannot be made."""
+        _title(
+            "9. Calls that nobody waits for",
+            "two messages into the queue of calls, one without its variables",
+        )
+        event = ROOT / "events" / "call_prompt_async_invoke.json"
+        request = json.loads(event.read_text(encoding="utf-8"))
+        self._stack.queue_call(request)
+        self._stack.queue_call({**request, "variables": {}, "correlation_id": "ticket-1018"})
+        answer, failure = self._result("CallAnswersUrl"), self._result("CallFailuresUrl")
+        self._answers.append(answer)
+        _tell(f"answers    {answer['correlation_id']}: {answer['text']}")
+        _tell(f"failures   {failure['correlation_id']}: {failure['error']['message']}")
+        self._shown.append("queued calls, answered and refused into queues")
+
+    def _result(self, output: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+
+        def arrived() -> bool:
+            found.extend(self._stack.results(output))
+            return bool(found)
+
+        wait_until(arrived, f"a result is in {output}")
+        return found[0]
+
     def canary_and_rollback(self) -> None:
         """A new version for some callers, and back, without an upload."""
         versions = [a["prompt"]["version"] for a in self._answers if a["prompt"]["path"] == _PROMPT]
         old, new = versions[0], versions[-1]
-        _title("7. A canary, and a rollback", "llm-gateway label, then 20 callers; llm-gateway rollback")
+        _title("10. A canary, and a rollback", "llm-gateway label, then 20 callers; llm-gateway rollback")
         self._command("label", _PROMPT, "production", old)
         self._command("label", _PROMPT, "production", old, "--canary", new, "--percent", "30")
         wait_until(lambda: len(set(self._labelled().values())) == 2, "the canary is served")
@@ -156,7 +208,7 @@ class Demo:
 
     def statistics(self) -> None:
         """Sums that equal the answers."""
-        _title("8. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
+        _title("11. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
         wait_until(lambda: self._usage()["totals"]["requests"] >= len(self._answers), "every call is counted")
         usage = self._usage()
         _tell(f"{'service':<18}{'model':<16}{'calls':>6}{'input':>8}{'output':>8}{'USD':>14}")
@@ -169,7 +221,7 @@ class Demo:
 
     def log_line(self) -> None:
         """A log without content."""
-        _title("9. What the log knows", "CloudWatch Logs, the last call's line")
+        _title("12. What the log knows", "CloudWatch Logs, the last call's line")
         call_id = self._answers[-1]["call_id"]
         found: list[dict[str, Any]] = []
 
@@ -233,7 +285,7 @@ def main() -> int:
     began = time.monotonic()
     progress("starting the local AWS")
     with emulator.running("demo") as running:
-        Demo(deploy_with_prompts(running, progress)).run()
+        Demo(deploy_with_prompts(running, progress, TestLatency="none")).run()
     print(f"\nAll of it held, on a local AWS that is gone again, in {time.monotonic() - began:.0f} s.")
     return 0
 

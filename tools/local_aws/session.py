@@ -21,11 +21,12 @@ _REMEMBERED = BUILD / "up.json"
 _PATIENCE_S = 90.0
 
 
-def deploy_with_prompts(running: Emulator, tell: Callable[[str], None]) -> Stack:
+def deploy_with_prompts(running: Emulator, tell: Callable[[str], None], **parameters: str) -> Stack:
     """The stack with the sample prompts in it, all indexed; with a real model if a key is at hand."""
     key = os.environ.get("OPENAI_API_KEY", "")
     base_url = os.environ.get("OPENAI_BASE_URL", "")
-    stack = deploy(running, tell, TestMode="false" if key else "true", OpenAIBaseUrl=base_url)
+    mode = "false" if key else "true"
+    stack = deploy(running, tell, TestMode=mode, OpenAIBaseUrl=base_url, **parameters)
     if key:
         put_openai_key(stack, key)
     tell("uploading prompts")
@@ -134,6 +135,7 @@ The gateway is up until `make down`. Paste away:
   export KEY={key}
 
   curl -s $URL/health
+  curl -s $URL/v1/models -H "x-api-key: $KEY"
   curl -s $URL/v1/prompts -H "x-api-key: $KEY"
   curl -s $URL/v1/prompts/support/reply.prompt -H "x-api-key: $KEY"
   curl -s $URL/v1/call -H "x-api-key: $KEY" -H "content-type: application/json" \\
@@ -155,4 +157,9 @@ Other functions call directly:
 
   aws lambda invoke --function-name {CallPromptFunctionName} --cli-binary-format raw-in-base64-out \\
     --payload file://events/call_prompt_direct.json /dev/stdout
+
+Calls that nobody waits for go into a queue, and their answers into another:
+
+  aws sqs send-message --queue-url {CallQueueUrl} --message-body file://events/call_prompt_async_invoke.json
+  aws sqs receive-message --queue-url {CallAnswersUrl}
 """

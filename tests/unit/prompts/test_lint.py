@@ -236,7 +236,12 @@ def test_lines_that_open_no_message_where_one_might_think_so_are_found(
     ("output", "body", "expected"),
     [
         ("{format: json}", "Answer in a table.", [(2, "warning", "json-not-mentioned")]),
-        ("{schema: {a: string}}", "Answer with a.", [(2, "warning", "json-not-mentioned")]),
+        ("{schema: {a: string}}", "Answer with a.", []),
+        (
+            "{schema: {a: string}}\nmodel: openai/gpt-3.5-turbo",
+            "Answer with a.",
+            [(2, "warning", "json-not-mentioned")],
+        ),
         ("{format: json}", "Answer in json.", []),
         ("{format: json}", "Answer in {{ 'JSON' }}.", []),
         ("{format: text, schema: {a: string}}", "Answer.", []),

@@ -46,7 +46,7 @@ def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple
         *_model_findings(subject, models),
         *variable_findings(subject),
         *_role_findings(subject),
-        *_text_findings(subject),
+        *_text_findings(subject, models),
         *_unread_front_matter(subject),
     ]
     return tuple(sorted(found, key=lambda finding: (finding.path, finding.line or 0)))
@@ -138,7 +138,7 @@ def _text_lines(body: str) -> set[int]:
     return found
 
 
-def _text_findings(subject: Subject) -> Iterator[Finding]:
+def _text_findings(subject: Subject, models: ModelCatalogue) -> Iterator[Finding]:
     roles = role_lines(environment(), subject.body)
     lines = subject.body.split("\n")
     without = "\n".join("" if n in roles else line for n, line in enumerate(lines, start=1))
@@ -146,10 +146,19 @@ def _text_findings(subject: Subject) -> Iterator[Finding]:
         yield subject.at_key(
             (), "warning", "empty-prompt", "the prompt has no text; every call of it will fail"
         )
-    elif subject.prompt.front.options.output_format == "json" and "json" not in _texts(subject.tree).lower():
+    elif _asks_for_plain_json(subject, models) and "json" not in _texts(subject.tree).lower():
         message = "JSON output is asked for, but no message says the word JSON; vendors refuse such calls"
         keys = ("output", "format" if ("output", "format") in subject.prompt.front.lines else "schema")
         yield subject.at_key(keys, "warning", "json-not-mentioned", message)
+
+
+def _asks_for_plain_json(subject: Subject, models: ModelCatalogue) -> bool:
+    """True if the vendor is told that the answer is JSON, and not of which schema."""
+    front = subject.prompt.front
+    provider, _, name = (front.model or "").partition("/")
+    model = models.get(provider, name)
+    told = front.options.output_schema is not None and (model is None or model.json_schema)
+    return front.options.output_format == "json" and not told
 
 
 def _printed(node: nodes.Node) -> Iterator[nodes.Expr]:
