@@ -33,14 +33,16 @@ def test_a_call_over_http_is_answered_counted_and_logged(functions: Functions, s
     assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + body["usage"]["output_tokens"]
     [record] = ledger(functions)
     assert (record.call_id, record.calling_service, record.test_mode) == (body["call_id"], "shop", True)
-    line, metrics, served = functions.lines()
+    line, served = functions.lines()
     assert line["message"] == "call answered"
     assert line["service"] == "call_prompt"
     assert line["environment"] == "local"
     assert line["call_id"] == body["call_id"]
     assert line["request_id"] == read_event("call_prompt_http")["requestContext"]["requestId"]
-    assert metrics["Calls"] == [1.0]
-    assert metrics["InputTokens"] == [body["usage"]["input_tokens"]]
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    named = {metric["Name"]: line[metric["Name"]] for metric in directive["Metrics"]}
+    assert (named["Calls"], named["InputTokens"]) == (1, body["usage"]["input_tokens"])
+    assert all(dimension in line for dimension in directive["Dimensions"][0])
     assert (served["Requests"], served["service"]) == ([1.0], "call_prompt")
 
 

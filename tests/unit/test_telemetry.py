@@ -6,8 +6,11 @@ import json
 
 import pytest
 
-from llm_gateway.errors import StoreUnavailable
+from llm_gateway.errors import ProviderRateLimited, StoreUnavailable
+from llm_gateway.models import TokenUsage
 from llm_gateway.telemetry import Telemetry
+from llm_gateway.usage import UsageRecord
+from tests.fakes import NOON
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,59 @@ def test_prompts_that_nobody_could_check_are_a_warning_and_a_metric(
         details,
     )
     assert metric["PromptsUnchecked"] == [1.0]
+
+
+def record() -> UsageRecord:
+    return UsageRecord(
+        call_id="call-1",
+        request_id="request-1",
+        started_at=NOON,
+        status="answered",
+        error_code=None,
+        calling_service="shop",
+        correlation_id=None,
+        prompt="hello.md",
+        prompt_version="v1",
+        provider="openai",
+        model="gpt-4o-mini",
+        usage=TokenUsage(10, 5),
+        cost_usd=None,
+        latency_ms=7,
+        attempts=1,
+        test_mode=False,
+    )
+
+
+@pytest.mark.parametrize("error", [None, ProviderRateLimited("Slow down.")])
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_a_calls_metrics_do_not_depend_on_the_level_of_the_log(
+    level: str, error: ProviderRateLimited | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Telemetry(f"metrics_{level}_{error is None}", "local", level).call_ended(record(), error)
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    names = {metric["Name"] for metric in directive["Metrics"]}
+    assert names == {"Calls", "CallErrors", "InputTokens", "OutputTokens", "CallLatency"}
+    assert set(directive["Dimensions"][0]) == {"environment", "service", "provider", "model"}
+    assert all(name in line for name in (*names, *directive["Dimensions"][0]))
+    assert "CostUSD" not in line, "unknown is not zero"
+    assert ("message" in line) == (level in ("DEBUG", "INFO") or (level == "WARNING" and error is not None))
+
+
+def test_a_failed_call_is_told_with_the_chain_of_its_causes_and_without_their_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = ProviderRateLimited("Slow down.", details={"vendor_status": 429, "vendor_request_id": "req_1"})
+    try:
+        try:
+            raise KeyError("SECRET")
+        except KeyError as cause:
+            raise ValueError("SECRET") from cause
+    except ValueError as cause:
+        error.__cause__ = cause
+    Telemetry("failed_call", "local", "INFO").call_ended(record(), error)
+    out = capsys.readouterr().out
+    assert "SECRET" not in out
+    line = json.loads(out)
+    assert (line["level"], line["cause"]) == ("WARNING", "ValueError < KeyError")
+    assert (line["vendor_status"], line["vendor_request_id"]) == (429, "req_1")

@@ -49,14 +49,16 @@ class Telemetry:
             "OutputTokens": record.usage.output_tokens,
             "CostUSD": None if record.cost_usd is None else float(record.cost_usd),
         }
-        line = {**_loggable(record), **_cause(error)}
-        if error is None and self.logger.log_level > logging.INFO:
+        level = logging.INFO if error is None else logging.WARNING
+        if self.logger.log_level > level:  # the metrics are wanted all the same
             dimensions = {"provider": record.provider, "model": record.model}
             self.count(counts, milliseconds={"CallLatency": record.latency_ms}, **dimensions)
-        elif error is None:
-            self.logger.info("call answered", extra={**line, **_metrics(counts, record)})
+            return
+        line = {**_loggable(record), **_cause(error), **_metrics(counts, record)}
+        if error is None:
+            self.logger.info("call answered", extra=line)
         else:
-            self.logger.warning("call failed", extra={**line, **_metrics(counts, record)})
+            self.logger.warning("call failed", extra=line)
 
     def call_retried(self, call_id: str, retry: Retry) -> None:
         """One line for each failed attempt after which the call goes on."""
