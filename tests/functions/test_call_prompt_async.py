@@ -86,8 +86,11 @@ def test_a_message_delivered_again_is_answered_again_and_paid_for_once(functions
     assert len(ledger(functions)) == 1
 
 
-def test_a_failure_that_may_pass_is_delivered_again_and_the_others_are_not(functions: Functions) -> None:
-    flaky = "---\ngateway.mock: {errors: [" + ", ".join(["provider_unavailable"] * 8) + "]}\n---\nHi"
+@pytest.mark.parametrize("code", ["provider_unavailable", "provider_auth_failed", "provider_quota_exhausted"])
+def test_a_failure_that_may_pass_or_is_the_operators_is_delivered_again_and_the_others_are_not(
+    functions: Functions, code: str
+) -> None:
+    flaky = "---\ngateway.mock: {errors: [" + ", ".join([code] * 8) + "]}\n---\nHi"
     functions.upload("flaky.md", flaky, "02")
     event = batch(request(), json.dumps({"prompt": "flaky"}), request(correlation_id="other"))
     assert functions.run(FUNCTION, event) == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}

@@ -62,7 +62,7 @@ class GatewayLimits:
 
     timeout_s: float
     max_rendered_chars: int
-    ledger_timeout_s: float = 1.0
+    ledger_timeout_s: float = 0.5
 
 
 class Gateway:
@@ -116,9 +116,8 @@ class Gateway:
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
-        deadline = time_left.sooner(request.timeout_s or time_left.remaining_s())
-        prompt = await self._load(request, request_id, deadline)
-        deadline = deadline.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
+        prompt = await self._load(request, request_id, time_left)
+        deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
         contract = output_contract(request.output, prompt)
         routes = self._routes(request, prompt, model, contract)
@@ -164,8 +163,9 @@ class Gateway:
     async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
             raise InvalidParameter("Give 'version' or 'label', not both.", param="label")
+        deadline = time_left if request.timeout_s is None else time_left.sooner(request.timeout_s)
         try:
-            async with asyncio.timeout(time_left.remaining_s()):
+            async with asyncio.timeout(deadline.remaining_s()):
                 key = request.sticky_key or request.calling_service or request_id
                 return await self._prompts.load(request.prompt, request.version, request.label, key)
         except TimeoutError as error:

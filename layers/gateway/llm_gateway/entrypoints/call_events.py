@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.direct_invoke import lambda_time_left
-from llm_gateway.errors import GatewayError, StoreUnavailable
+from llm_gateway.errors import GatewayError, ProviderError, StoreUnavailable
 from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models import Json
 from llm_gateway.validation import decode_json, validated
@@ -110,7 +110,7 @@ class CallEvents:
             queue, result = self._answers, await self._call(body, message_id, time_left)
         except GatewayError as error:
             self._observer.refused(error, message_id)
-            if error.retryable:
+            if _may_be_mended(error):
                 return False
             queue, result = self._failures, _failure(error, body, message_id)
         except Exception as error:
@@ -130,6 +130,12 @@ class CallEvents:
         request = validated(CallRequest, event)
         answer = await self._calls.call_event(request, event_id, time_left)
         return dict(answer.model_dump(mode="json"))
+
+
+def _may_be_mended(error: GatewayError) -> bool:
+    """True if another delivery may do better: the fault may pass or is the operators', and cost nothing."""
+    paid = isinstance(error, ProviderError) and bool(error.spent)
+    return error.retryable or (error.status >= 500 and not paid)
 
 
 def is_batch(event: object) -> bool:
