@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.errors import InvalidProviderResponse, ProviderError, ResponseNoChoices
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.provider_errors import InvalidProviderResponse, ProviderError, ResponseNoChoices
 from llm_gateway.providers.openai import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON

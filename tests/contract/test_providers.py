@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 import openai
 import pytest
 
-from llm_gateway import errors
+from llm_gateway import errors, provider_errors
 from llm_gateway.completer import Provider
-from llm_gateway.errors import ProviderError, ProviderRateLimited, ProviderUnavailable
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelSpec
 from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
 from llm_gateway.prompts.prompt import parse_prompt
+from llm_gateway.provider_errors import ProviderError, ProviderRateLimited, ProviderUnavailable
 from llm_gateway.providers import openai as openai_adapter
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
@@ -153,40 +153,40 @@ def test_token_counts_that_are_missing_or_absurd_are_unknown(
 
 
 FAILURES: list[tuple[Reply, type[ProviderError]]] = [
-    (failure(400, "context_length_exceeded"), errors.ProviderRejected),
-    (failure(400, "content_policy_violation"), errors.ContentFiltered),
-    (failure(400, "content_filter"), errors.ContentFiltered),
-    (failure(401, "invalid_api_key"), errors.ProviderAuthFailed),
-    (failure(403), errors.ProviderAuthFailed),
-    (failure(404, "model_not_found"), errors.ProviderRejected),
-    (failure(408), errors.ProviderUnavailable),
-    (failure(409), errors.ProviderUnavailable),
-    (failure(413), errors.ProviderRejected),
-    (failure(422), errors.ProviderRejected),
-    (failure(429, "rate_limit_exceeded"), errors.ProviderRateLimited),
-    (failure(429, "insufficient_quota"), errors.ProviderQuotaExhausted),
-    (failure(500), errors.ProviderUnavailable),
-    (failure(503), errors.ProviderUnavailable),
-    (failure(529), errors.ProviderUnavailable),
-    (Reply(body=b"<html>SECRET VENDOR TEXT"), errors.ResponseNotJson),
-    (Reply(body=b"SECRET", headers={"content-type": "text/html"}), errors.ResponseNotJson),
-    (Reply(body=b'{"id": "chatcmpl-1", "choi'), errors.ResponseNotJson),
-    (Reply(body=[]), errors.InvalidProviderResponse),
-    (Reply(body={}), errors.ResponseNoChoices),
-    (Reply(body=chat_completion(choices=[])), errors.ResponseNoChoices),
-    (Reply(body=chat_completion(choices=[{}])), errors.ResponseNoContent),
-    (Reply(body=chat_completion(None)), errors.ResponseNoContent),
+    (failure(400, "context_length_exceeded"), provider_errors.ProviderRejected),
+    (failure(400, "content_policy_violation"), provider_errors.ContentFiltered),
+    (failure(400, "content_filter"), provider_errors.ContentFiltered),
+    (failure(401, "invalid_api_key"), provider_errors.ProviderAuthFailed),
+    (failure(403), provider_errors.ProviderAuthFailed),
+    (failure(404, "model_not_found"), provider_errors.ProviderRejected),
+    (failure(408), provider_errors.ProviderUnavailable),
+    (failure(409), provider_errors.ProviderUnavailable),
+    (failure(413), provider_errors.ProviderRejected),
+    (failure(422), provider_errors.ProviderRejected),
+    (failure(429, "rate_limit_exceeded"), provider_errors.ProviderRateLimited),
+    (failure(429, "insufficient_quota"), provider_errors.ProviderQuotaExhausted),
+    (failure(500), provider_errors.ProviderUnavailable),
+    (failure(503), provider_errors.ProviderUnavailable),
+    (failure(529), provider_errors.ProviderUnavailable),
+    (Reply(body=b"<html>SECRET VENDOR TEXT"), provider_errors.ResponseNotJson),
+    (Reply(body=b"SECRET", headers={"content-type": "text/html"}), provider_errors.ResponseNotJson),
+    (Reply(body=b'{"id": "chatcmpl-1", "choi'), provider_errors.ResponseNotJson),
+    (Reply(body=[]), provider_errors.InvalidProviderResponse),
+    (Reply(body={}), provider_errors.ResponseNoChoices),
+    (Reply(body=chat_completion(choices=[])), provider_errors.ResponseNoChoices),
+    (Reply(body=chat_completion(choices=[{}])), provider_errors.ResponseNoContent),
+    (Reply(body=chat_completion(None)), provider_errors.ResponseNoContent),
     (
         Reply(body=chat_completion(choices=[{"message": {"refusal": "No."}, "finish_reason": "stop"}])),
-        errors.ModelRefused,
+        provider_errors.ModelRefused,
     ),
     (
         Reply(body=chat_completion(choices=[{"message": {"content": ""}, "finish_reason": "length"}])),
-        errors.AnswerTruncated,
+        provider_errors.AnswerTruncated,
     ),
     (
         Reply(body=chat_completion(choices=[{"message": {}, "finish_reason": "content_filter"}])),
-        errors.ContentFiltered,
+        provider_errors.ContentFiltered,
     ),
 ]
 
@@ -241,14 +241,14 @@ def test_a_vendor_that_is_not_there_is_unavailable(upstream: Upstream) -> None:
     async def key() -> str:
         return "sk-test"
 
-    with pytest.raises(errors.ProviderUnavailable):
+    with pytest.raises(provider_errors.ProviderUnavailable):
         ask(OpenAIProvider(key, lambda: NOON, Endpoint("http://127.0.0.1:9/v1")))
 
 
 def test_a_silent_vendor_is_given_up_in_time_and_hung_up_on(upstream: Upstream) -> None:
     upstream.answers(Reply(body=chat_completion(), delay_s=5))
     began = time.monotonic()
-    with pytest.raises(errors.ProviderTimeout):
+    with pytest.raises(provider_errors.ProviderTimeout):
         ask(openai_provider(upstream), timeout_s=0.3)
     assert upstream.disconnected.wait(2)
     assert time.monotonic() - began < 3

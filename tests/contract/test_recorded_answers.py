@@ -8,9 +8,9 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from llm_gateway.errors import AnswerTruncated, ContentFiltered, ProviderError
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.provider_errors import AnswerTruncated, ContentFiltered, ProviderError
 from llm_gateway.providers.openai import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON

@@ -9,7 +9,9 @@ import pytest
 
 from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import (
+from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.provider_errors import (
     ContentFiltered,
     ProviderError,
     ProviderQuotaExhausted,
@@ -17,8 +19,6 @@ from llm_gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.routing import Route
 from llm_gateway.usage import Spending
 from tests.fakes import ScriptedProvider, completion

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway import errors
-from llm_gateway.errors import GatewayError, InvalidRequest, MalformedJson, ProviderError, RequestError
+from llm_gateway.errors import GatewayError, InvalidRequest, MalformedJson, RequestError
+from llm_gateway.provider_errors import ProviderError
 from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import CallRequest
 

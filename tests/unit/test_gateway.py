@@ -13,21 +13,18 @@ from typing_extensions import override
 
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import (
-    ContentFiltered,
-    InvalidParameter,
-    MissingVariables,
-    PromptNotFound,
-    ProviderRejected,
-    ProviderTimeout,
-    ProviderUnavailable,
-    UnknownModel,
-)
+from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel
 from llm_gateway.gateway import Gateway, GatewayLimits
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.provider_errors import (
+    ContentFiltered,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 from llm_gateway.routing import Router
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import UsageRecord

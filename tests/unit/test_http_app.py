@@ -12,7 +12,8 @@ from starlette.requests import Request
 
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.json_body import read_json
-from llm_gateway.errors import BodyTooLarge, ProviderRateLimited
+from llm_gateway.errors import BodyTooLarge
+from llm_gateway.provider_errors import ProviderRateLimited
 from tests.fakes import RecordingObserver
 
 

@@ -9,18 +9,18 @@ import pytest
 
 from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import (
-    AnswerNotJson,
-    AnswerTruncated,
-    AnswerViolatesSchema,
-    InvalidParameter,
-    ProviderError,
-    ProviderUnavailable,
-)
+from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema import JsonSchema
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.models import Completion, Json, Message, ModelOptions, TokenUsage
 from llm_gateway.prompts.prompt import parse_prompt
+from llm_gateway.provider_errors import (
+    AnswerNotJson,
+    AnswerTruncated,
+    AnswerViolatesSchema,
+    ProviderError,
+    ProviderUnavailable,
+)
 from llm_gateway.routing import Route
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
 from llm_gateway.usage import Spending

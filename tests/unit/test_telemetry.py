@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from llm_gateway.errors import ProviderRateLimited, StoreUnavailable
+from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import TokenUsage
+from llm_gateway.provider_errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import NOON

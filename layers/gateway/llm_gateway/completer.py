@@ -10,9 +10,9 @@ from typing import Protocol
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import ProviderError, ProviderTimeout
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.provider_errors import ProviderError, ProviderTimeout
 from llm_gateway.routing import Route
 from llm_gateway.usage import Spending
 

@@ -10,17 +10,12 @@ from typing import Protocol
 
 from llm_gateway.completer import Answer, Completer, Retry
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import (
-    GatewayError,
-    InvalidParameter,
-    ProviderError,
-    ProviderTimeout,
-    StoreUnavailable,
-)
+from llm_gateway.errors import GatewayError, InvalidParameter, StoreUnavailable
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Json, Message
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
+from llm_gateway.provider_errors import ProviderError, ProviderTimeout
 from llm_gateway.routing import Route, Router
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
 from llm_gateway.usage import (

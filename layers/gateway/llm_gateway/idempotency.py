@@ -18,9 +18,9 @@ from llm_gateway.errors import (
     GatewayError,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
-    ProviderError,
     StoreUnavailable,
 )
+from llm_gateway.provider_errors import ProviderError
 from llm_gateway.wire.calls import CallRequest, CallResponse
 
 MAX_OUTCOME_BYTES = 350_000

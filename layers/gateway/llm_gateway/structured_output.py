@@ -9,16 +9,11 @@ from pydantic_core import from_json
 
 from llm_gateway.completer import Answer, Completer, OnRetry
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import (
-    AnswerNotJson,
-    AnswerTruncated,
-    AnswerViolatesSchema,
-    InvalidParameter,
-    ProviderError,
-)
+from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema import InvalidSchema, JsonSchema
 from llm_gateway.models import Completion, Json, Message
 from llm_gateway.prompts.prompt import Prompt
+from llm_gateway.provider_errors import AnswerNotJson, AnswerTruncated, AnswerViolatesSchema, ProviderError
 from llm_gateway.routing import Route
 from llm_gateway.wire.calls import Output
 

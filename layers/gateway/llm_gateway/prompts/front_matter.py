@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llm_gateway.errors import ProviderError
 from llm_gateway.models import (
     MAX_STOP_SEQUENCES,
     TEMPERATURE_RANGE,
@@ -23,6 +22,7 @@ from llm_gateway.models import (
 )
 from llm_gateway.prompts.picoschema import SchemaError, to_json_schema
 from llm_gateway.prompts.yaml_mapping import KeyPath, PromptSyntaxError, Section, load_mapping, shown
+from llm_gateway.provider_errors import ProviderError
 
 __all__ = ["FrontMatter", "Mock", "PromptSyntaxError", "parse_front_matter", "split_front_matter"]
 

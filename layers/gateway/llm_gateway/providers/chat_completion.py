@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llm_gateway.errors import (
+from llm_gateway.models import Completion, FinishReason, TokenUsage
+from llm_gateway.provider_errors import (
     AnswerTruncated,
     ContentFiltered,
     InvalidProviderResponse,
@@ -24,7 +25,6 @@ from llm_gateway.errors import (
     ResponseNoContent,
     ResponseNotJson,
 )
-from llm_gateway.models import Completion, FinishReason, TokenUsage
 
 MESSAGES: Mapping[type[ProviderError], str] = {
     ProviderTimeout: "The model's vendor did not answer in time.",

@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
-from llm_gateway.errors import AnswerTruncated, ProviderError
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
+from llm_gateway.provider_errors import AnswerTruncated, ProviderError
 from llm_gateway.providers.example import example_of
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
 

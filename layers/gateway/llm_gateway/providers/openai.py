@@ -12,7 +12,9 @@ import httpx2
 import openai
 from openai import Omit
 
-from llm_gateway.errors import (
+from llm_gateway.model_catalogue import Endpoint, ModelSpec
+from llm_gateway.models import Completion, Json, Message, ModelOptions
+from llm_gateway.provider_errors import (
     ContentFiltered,
     InvalidProviderResponse,
     ModelRefused,
@@ -24,8 +26,6 @@ from llm_gateway.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from llm_gateway.model_catalogue import Endpoint, ModelSpec
-from llm_gateway.models import Completion, Json, Message, ModelOptions
 from llm_gateway.providers.chat_completion import MESSAGES, read_completion
 from llm_gateway.providers.http_client import BodyTooLong, http_client
 from llm_gateway.providers.response_format import response_format

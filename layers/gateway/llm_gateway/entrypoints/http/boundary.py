@@ -13,13 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_gateway.errors import (
-    GatewayError,
-    InvalidRequest,
-    MethodNotAllowed,
-    RouteNotFound,
-    internal_error,
-)
+from llm_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, RouteNotFound, internal_error
 
 REQUEST_ID_HEADER = b"x-request-id"
 ExceptionHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]

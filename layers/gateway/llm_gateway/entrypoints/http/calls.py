@@ -78,7 +78,7 @@ def endpoint(calls: CallsPrompts, settings: Settings) -> Endpoint:
 
 
 def call_app(calls: CallsPrompts, settings: Settings, observer: RequestObserver) -> Starlette:
-    """An application of this endpoint alone, which needs no more than Starlette: half a cold start."""
+    """An application of this endpoint alone, which needs no more than Starlette."""
     app = Starlette(
         routes=[Route(PATH, endpoint(calls, settings), methods=["POST"])],
         exception_handlers=exception_handlers(observer),
