@@ -198,11 +198,11 @@ class RecordingObserver:
         self.ended: list[tuple[UsageRecord, GatewayError | None]] = []
         self.retries: list[Retry] = []
         self.lost: list[UsageRecord] = []
+        self.spared: list[UsageRecord] = []
         self.refusals: list[GatewayError] = []
         self.crashes: list[BaseException] = []
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.counts: list[dict[str, float | None]] = []
-        self.replays: list[tuple[str, str]] = []
         self.not_kept: list[Exception] = []
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
@@ -211,11 +211,11 @@ class RecordingObserver:
     def call_retried(self, call_id: str, retry: Retry) -> None:
         self.retries.append(retry)
 
+    def ledger_refused(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
+        self.spared.append(record)
+
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         self.lost.append(record)
-
-    def call_replayed(self, call_id: str, request_id: str) -> None:
-        self.replays.append((call_id, request_id))
 
     def outcome_not_kept(self, request_id: str, error: Exception) -> None:
         self.not_kept.append(error)

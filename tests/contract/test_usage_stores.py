@@ -13,13 +13,16 @@ from typing import Protocol
 import httpx2
 import pytest
 from botocore.credentials import Credentials
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from llm_gateway.models import TokenUsage
-from llm_gateway.rollup import RollupStore, Totals
+from llm_gateway.rollup import RollupStore, Totals, totals_of
 from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, record_of
 from llm_gateway.stores.rollup_table import DynamoRollups
 from llm_gateway.stores.signed_put import SignedPut
+from llm_gateway.stores.usage_queue import from_message, to_message
 from llm_gateway.usage import UsageLedger, UsageRecord
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
@@ -76,6 +79,10 @@ def record(number: int = 0, **changes: object) -> UsageRecord:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+CALLS = 40
+histories = st.lists(st.lists(st.integers(0, CALLS - 1), min_size=1, max_size=60), max_size=5)
+
+
 async def keep(store: UsageStore, records: Sequence[UsageRecord]) -> None:
     for one in records:
         await store.record(one)
@@ -90,6 +97,49 @@ async def totals(store: UsageStore, width: str = "day") -> Totals:
 def test_a_record_comes_back_from_its_item_as_it_was() -> None:
     for one in (record(), record(cost_usd=None, calling_service=None, usage=TokenUsage(), error_code="x")):
         assert record_of(ledger_item(one, NOON)) == one
+
+
+def test_a_record_comes_back_from_its_message_as_it_was() -> None:
+    for one in (record(), record(cost_usd=None, calling_service="✓ | #", usage=TokenUsage())):
+        assert from_message(to_message(one)) == one
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "{}", '{"pk": {"S": "x"}}', "null", '{"call_id": 5}'])
+def test_a_message_that_holds_no_record_is_a_value_error(body: str) -> None:
+    with pytest.raises(ValueError, match="holds no record"):
+        from_message(body)
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(history=histories)
+def test_sums_are_exact_whatever_the_history_of_deliveries(
+    emulator: Emulator, history: Sequence[Sequence[int]]
+) -> None:
+    """Batches come again, split otherwise, out of order, side by side, and are cut off in the middle."""
+    store = DynamoUsage(emulator, lean=False)
+    records = [record(n, calling_service=f"service-{n % 3}", latency_ms=n) for n in range(CALLS)]
+
+    async def run() -> None:
+        await keep(store, records)
+        for batch in history:
+            halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+            pending = [asyncio.ensure_future(store.count([records[n] for n in half])) for half in halves]
+            await asyncio.wait(pending, timeout=0.004 * (len(batch) % 5))
+            for work in pending:  # the function dies; what AWS has taken in, it has taken in
+                work.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.sleep(0.05)  # threads that the dead function left behind
+        await store.count(records)  # the last delivery succeeds
+        for width in ("hour", "day"):
+            found = await totals(store, width)
+            assert found == sum((totals_of(one) for one in records), Totals())
+
+    asyncio.run(run())
 
 
 def test_an_item_that_is_no_record_is_a_value_error() -> None:
@@ -110,6 +160,7 @@ def test_counted_calls_add_up_exactly_in_hours_and_days(store: UsageStore) -> No
                 cached_input_tokens=70 * 400,
                 cost_usd=Decimal("0.000000000001") * sum(range(1, 71)),
                 latency_ms=700,
+                latency_max_ms=10,
             )
 
     asyncio.run(run())
@@ -174,6 +225,30 @@ def test_reading_takes_the_start_and_leaves_the_end(store: UsageStore) -> None:
         assert [r.start for r in found] == [NOON]
         assert len(await store.read("hour", hours[0], hours[-1] + timedelta(hours=1))) == 4
         assert len(await store.read("day", NOON.replace(day=1, hour=0), NOON + timedelta(days=30))) == 2
+
+    asyncio.run(run())
+
+
+def test_the_longest_latency_is_kept_whatever_the_order(store: UsageStore) -> None:
+    async def run() -> None:
+        records = [record(n, latency_ms=latency) for n, latency in enumerate((30, 900, 7, 400))]
+        await keep(store, records)
+        for one in records:
+            await store.count([one])
+        found = await totals(store)
+        assert (found.latency_ms, found.latency_max_ms) == (1337, 900)
+
+    asyncio.run(run())
+
+
+def test_a_replay_is_a_request_that_is_no_error_and_cost_nothing(store: UsageStore) -> None:
+    async def run() -> None:
+        nothing = TokenUsage(0, 0, 0, 0)
+        records = [record(1), record(2, status="replayed", usage=nothing, cost_usd=Decimal(0))]
+        await keep(store, records)
+        await store.count(records)
+        found = await totals(store)
+        assert (found.requests, found.errors, found.unpriced, found.output_tokens) == (2, 0, 0, 200)
 
     asyncio.run(run())
 

@@ -62,7 +62,7 @@ class Functions:
     def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
         tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable", "OutcomeTable")]
         sqs = client("sqs", None)
-        queues = {name: create_queue(sqs, name) for name in ("answers", "failures")}
+        queues = {name: create_queue(sqs, name) for name in ("answers", "failures", "usage")}
         return cls(s3, create_bucket(s3), dynamodb, *tables, queues, sqs, capture)
 
     def run(self, name: str, event: Mapping[str, Any] | str, context: LambdaContext | None = None) -> Any:
@@ -140,6 +140,7 @@ class Functions:
             "LLM_GATEWAY_PROMPT_BUCKET": self.bucket,
             "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,
             "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
+            "LLM_GATEWAY_USAGE_QUEUE_URL": self.queues["usage"],
             "LLM_GATEWAY_OUTCOME_TABLE": self.outcome_table,
             "LLM_GATEWAY_ANSWER_QUEUE_URL": self.queues["answers"],
             "LLM_GATEWAY_FAILURE_QUEUE_URL": self.queues["failures"],

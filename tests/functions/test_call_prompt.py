@@ -149,11 +149,23 @@ def test_without_time_left_nothing_is_begun(functions: Functions) -> None:
     assert ledger(functions) == []
 
 
-def test_a_ledger_that_refuses_costs_the_caller_nothing_and_the_record_is_in_the_log(
+def test_a_ledger_that_refuses_costs_the_caller_nothing_and_the_record_waits_in_the_queue(
     fragile: Functions,
 ) -> None:
     fragile.upload("support/reply.prompt", REPLY)
     fragile.dynamodb.delete_table(TableName=fragile.usage_table)
+    answer = fragile.run("call_prompt", "call_prompt_direct")
+    assert answer["text"]
+    [waiting] = fragile.results("usage")
+    assert waiting["call_id"] == {"S": answer["call_id"]}
+    [line] = [line for line in fragile.lines() if line.get("message") == "ledger refused"]
+    assert (line["call_id"], line["reason"]) == (answer["call_id"], "ResourceNotFoundException")
+
+
+def test_with_the_queue_gone_too_the_record_is_in_the_log(fragile: Functions) -> None:
+    fragile.upload("support/reply.prompt", REPLY)
+    fragile.dynamodb.delete_table(TableName=fragile.usage_table)
+    fragile.sqs.delete_queue(QueueUrl=fragile.queues["usage"])
     answer = fragile.run("call_prompt", "call_prompt_direct")
     assert answer["text"]
     [lost] = [line for line in fragile.lines() if line.get("message") == "usage not recorded"]
@@ -177,7 +189,11 @@ def test_the_same_key_over_http_and_by_invoke_is_one_call_and_one_payment(functi
     bodies = [json.loads(first["body"]), json.loads(again["body"]), direct]
     assert [body.pop("replayed") for body in bodies] == [False, True, True]
     assert bodies[0] == bodies[1] == bodies[2]
-    assert len(ledger(functions)) == 1
+    first_record, *replays = sorted(ledger(functions), key=lambda record: record.started_at)
+    assert (first_record.status, first_record.call_id) == ("answered", bodies[0]["call_id"])
+    assert [(r.status, r.usage.total_tokens, r.cost_usd, r.attempts) for r in replays] == [
+        ("replayed", 0, 0, 0)
+    ] * 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -147,3 +148,24 @@ def test_rollups_do_not_count_themselves(functions: Functions) -> None:
     functions.run("roll_up_usage", batch)
     [line] = [line for line in functions.lines() if line.get("message") == "usage rolled up"]
     assert line["calls"] == 0
+
+
+def test_records_that_waited_in_the_queue_are_written_once_and_others_come_back(functions: Functions) -> None:
+    event = read_event("drain_usage_batch")
+    for _ in range(2):
+        answer = functions.run("drain_usage", event)
+        assert answer == {"batchItemFailures": [{"itemIdentifier": event["Records"][2]["messageId"]}]}
+    items = functions.dynamodb.scan(TableName=functions.usage_table)["Items"]
+    expected = json.loads(event["Records"][0]["body"])
+    [item] = items
+    assert {name: value for name, value in item.items() if name != "expires_at"} == {
+        name: value for name, value in expected.items() if name != "expires_at"
+    }
+    assert any(line.get("message") == "usage drained" for line in functions.lines())
+
+
+def test_a_record_that_cannot_be_written_yet_comes_back(fragile: Functions) -> None:
+    fragile.dynamodb.delete_table(TableName=fragile.usage_table)
+    event = read_event("drain_usage_batch")
+    failed = fragile.run("drain_usage", event)["batchItemFailures"]
+    assert [failure["itemIdentifier"] for failure in failed] == [r["messageId"] for r in event["Records"]]

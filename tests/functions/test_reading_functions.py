@@ -152,6 +152,7 @@ def test_statistics_are_the_sums_of_what_was_counted(functions: Functions) -> No
         "cost_usd": "0.00048",
         "unpriced": 0,
         "mean_latency_ms": 1201.0,
+        "max_latency_ms": 1202,
     }
     assert body["buckets"][0]["start"] == "2026-11-23T10:00:00Z"
 

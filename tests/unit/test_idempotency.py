@@ -41,6 +41,7 @@ class ScriptedCalls:
     def __init__(self, *script: Step) -> None:
         self.script = list(script)
         self.made = 0
+        self.replays: list[tuple[str, str]] = []
 
     async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
         self.made += 1
@@ -50,6 +51,11 @@ class ScriptedCalls:
         if isinstance(step, BaseException):
             raise step
         return response(str(step), request.correlation_id)
+
+    async def account_replay(
+        self, request: CallRequest, answer: CallResponse, request_id: str, time_left: Deadline
+    ) -> None:
+        self.replays.append((answer.call_id, request_id))
 
 
 def response(text: str, correlation_id: str | None = None) -> CallResponse:
@@ -121,7 +127,7 @@ def test_the_same_key_gives_the_first_answer_again_marked_and_without_a_call() -
     assert not first.replayed
     assert again == first.model_copy(update={"replayed": True})
     assert at.calls.made == 1
-    assert at.observer.replays == [("call-1", "r")]
+    assert at.calls.replays == [("call-1", "r")]
 
 
 def test_the_order_of_fields_and_the_name_of_a_delivery_make_no_other_request() -> None:

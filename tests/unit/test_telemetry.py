@@ -62,7 +62,7 @@ def test_a_calls_metrics_do_not_depend_on_the_level_of_the_log(
     [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     [directive] = line["_aws"]["CloudWatchMetrics"]
     names = {metric["Name"] for metric in directive["Metrics"]}
-    assert names == {"Calls", "CallErrors", "InputTokens", "OutputTokens", "CallLatency"}
+    assert names == {"Calls", "CallsReplayed", "CallErrors", "InputTokens", "OutputTokens", "CallLatency"}
     assert set(directive["Dimensions"][0]) == {"environment", "service", "provider", "model"}
     assert all(name in line for name in (*names, *directive["Dimensions"][0]))
     assert "CostUSD" not in line, "unknown is not zero"

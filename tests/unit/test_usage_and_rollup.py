@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from llm_gateway.errors import StoreUnavailable
 from llm_gateway.model_catalogue import ModelPrice
 from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import BucketWidth, ReportWidth, Rollup, Totals, UsageQuestion, answer, rollups_of
-from llm_gateway.usage import UsageRecord, cost_usd
-from tests.fakes import NOON, InMemoryUsage
+from llm_gateway.usage import LedgerWithSpare, UsageRecord, cost_usd
+from tests.fakes import NOON, InMemoryUsage, RecordingObserver
 
 PRICE = ModelPrice(Decimal("2.50"), Decimal("10.00"), Decimal("1.25"))
 
@@ -138,3 +140,42 @@ def test_a_call_is_in_one_hour_and_one_day() -> None:
         TokenUsage(1, 2), Decimal(1), 5, 1, False,
     )  # fmt: skip
     assert [(r.width, r.start.hour) for r in rollups_of([call])] == [("hour", 12), ("day", 0)]
+
+
+class Ledger(InMemoryUsage):
+    """Takes its time, or refuses."""
+
+    def __init__(self, seconds: float = 0, *, down: bool = False) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.down = down
+
+    @override
+    async def record(self, record: UsageRecord) -> None:
+        await asyncio.sleep(self._seconds)
+        await super().record(record)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "spared"), [(Ledger(), 0), (Ledger(down=True), 1), (Ledger(seconds=30), 1)]
+)
+def test_a_ledger_that_refuses_or_dawdles_has_a_spare(ledger: Ledger, spared: int) -> None:
+    spare, observer = InMemoryUsage(), RecordingObserver()
+    both = LedgerWithSpare(ledger, spare, observer, patience_s=0.05)
+    began = time.monotonic()
+    asyncio.run(both.record(call()))
+    assert time.monotonic() - began < 1
+    assert (len(ledger.records), len(spare.records), len(observer.spared)) == (1 - spared, spared, spared)
+
+
+def test_if_both_refuse_the_caller_is_told() -> None:
+    both = LedgerWithSpare(Ledger(down=True), Ledger(down=True), RecordingObserver())
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(both.record(call()))
+
+
+def call() -> UsageRecord:
+    return UsageRecord(
+        "c", "r", NOON, "answered", None, None, None, "p", "v", "openai", "m",
+        TokenUsage(1, 2), Decimal(1), 5, 1, False,
+    )  # fmt: skip

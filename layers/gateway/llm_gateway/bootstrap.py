@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
     from llm_gateway.stores.queue import SqsQueue
     from llm_gateway.stores.rollup_table import DynamoRollups
+    from llm_gateway.usage import UsageLedger
 
 
 _CONNECT_TIMEOUT_S = 1.0
@@ -87,7 +88,6 @@ class Parts:
         from llm_gateway.gateway import Gateway, GatewayLimits
         from llm_gateway.prompts.catalogue import Catalogue
         from llm_gateway.routing import Router
-        from llm_gateway.stores.ledger_table import DynamoUsageLedger
 
         settings = self.settings
         catalogue = Catalogue(
@@ -98,12 +98,11 @@ class Parts:
             clock=time.monotonic,
             unchecked=self.telemetry.prompts_unchecked,
         )
-        table, days = settings.required("usage_table"), settings.usage_retention_days
         return Gateway(
             prompts=catalogue,
             router=Router(self.model_catalogue, settings.default_model),
             completer=self._completer,
-            ledger=DynamoUsageLedger(self._put_item, table, days),
+            ledger=self._ledger,
             observer=self.telemetry,
             limits=GatewayLimits(settings.default_timeout_s, settings.max_rendered_chars),
             now=_now,
@@ -229,6 +228,27 @@ class Parts:
     @cached_property
     def _dynamodb(self) -> DynamoDBClient:
         return self._session.client("dynamodb", config=self._client_config)
+
+    @cached_property
+    def usage_table(self) -> UsageLedger:
+        """The ledger in DynamoDB."""
+        from llm_gateway.stores.ledger_table import DynamoUsageLedger
+
+        settings = self.settings
+        return DynamoUsageLedger(
+            self._put_item, settings.required("usage_table"), settings.usage_retention_days
+        )
+
+    @property
+    def _ledger(self) -> UsageLedger:
+        """The same, with a queue for when it does not answer."""
+        if self.settings.usage_queue_url is None:
+            return self.usage_table
+        from llm_gateway.stores.usage_queue import SqsUsageQueue
+        from llm_gateway.usage import LedgerWithSpare
+
+        spare = SqsUsageQueue(self._sqs, self.settings.usage_queue_url)
+        return LedgerWithSpare(self.usage_table, spare, self.telemetry)
 
     @property
     def _put_item(self) -> PutItem:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 from llm_gateway.completer import Answer, Completer, Retry
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, InvalidParameter, StoreUnavailable
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Json, Message
+from llm_gateway.models import Completion, Json, Message, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import ProviderError, ProviderTimeout
@@ -126,6 +127,30 @@ class Gateway:
         record = call.answered(answer, deadline)
         await self._account(record, None)
         return _response(record, answer.completion, parsed, request)
+
+    async def account_replay(
+        self, request: CallRequest, answer: CallResponse, request_id: str, time_left: Deadline
+    ) -> None:
+        """Put a call on the ledger that was answered with an earlier call's answer."""
+        record = UsageRecord(
+            call_id=self._new_id(),
+            request_id=request_id,
+            started_at=self._now(),
+            status="replayed",
+            error_code=None,
+            calling_service=request.calling_service,
+            correlation_id=request.correlation_id,
+            prompt=answer.prompt.path,
+            prompt_version=answer.prompt.version,
+            provider=answer.provider,
+            model=answer.model,
+            usage=TokenUsage(0, 0, 0, 0),
+            cost_usd=Decimal(0),
+            latency_ms=round(time_left.elapsed_s() * 1000),
+            attempts=0,
+            test_mode=answer.test_mode,
+        )
+        await self._account(record, None)
 
     def _routes(
         self, request: CallRequest, prompt: Prompt, model: ModelSpec, contract: OutputContract | None

@@ -105,12 +105,18 @@ class CallsPrompts(Protocol):
         ...
 
 
+class AccountsReplays(CallsPrompts, Protocol):
+    """The same, and puts on record what cost nothing."""
+
+    async def account_replay(
+        self, request: CallRequest, answer: CallResponse, request_id: str, time_left: Deadline
+    ) -> None:
+        """See Gateway.account_replay."""
+        ...
+
+
 class IdempotencyObserver(Protocol):
     """Told of what the caller cannot see."""
-
-    def call_replayed(self, call_id: str, request_id: str) -> None:
-        """An earlier answer was given again."""
-        ...
 
     def outcome_not_kept(self, request_id: str, error: Exception) -> None:
         """The call is over and its key does not say so: it may be paid for again."""
@@ -134,7 +140,7 @@ class IdempotentCalls:
 
     def __init__(
         self,
-        calls: CallsPrompts,
+        calls: AccountsReplays,
         store: OutcomeStore,
         observer: IdempotencyObserver,
         *,
@@ -180,7 +186,9 @@ class IdempotentCalls:
         claim = Claim(_key_of(request), _digest_of(request), self._new_id(), held_until, expires_at)
         earlier = await self._claim(claim, now, time_left, take_over=take_over)
         if earlier is not None:
-            return self._replayed(earlier, claim, request, request_id)
+            answer = self._replayed(earlier, claim, request)
+            await self._calls.account_replay(request, answer, request_id, time_left)
+            return answer
         try:
             answer = await self._calls.call_prompt(request, request_id, time_left)
         except GatewayError as error:
@@ -198,9 +206,7 @@ class IdempotentCalls:
         except TimeoutError as error:
             raise StoreUnavailable("Idempotency keys cannot be looked up right now; try again.") from error
 
-    def _replayed(
-        self, earlier: Earlier, claim: Claim, request: CallRequest, request_id: str
-    ) -> CallResponse:
+    def _replayed(self, earlier: Earlier, claim: Claim, request: CallRequest) -> CallResponse:
         """The earlier answer again.
 
         Raises:
@@ -218,7 +224,6 @@ class IdempotentCalls:
         if "error" in outcome:
             raise _error_of(outcome["error"])
         answer = CallResponse.model_validate_json(json.dumps(outcome["answer"]))
-        self._observer.call_replayed(answer.call_id, request_id)
         return answer.model_copy(update={"replayed": True, "correlation_id": request.correlation_id})
 
     async def _settle(self, claim: Claim, request_id: str, outcome: dict[str, Any] | None) -> None:

@@ -36,11 +36,11 @@ DIMENSION_NAMES = tuple(f.name for f in fields(Dimensions))
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over calls; `+` adds two of them.
+    """Sums over calls; `+` joins two of them.
 
     Attributes:
         requests: Calls.
-        errors: Calls that were not answered.
+        errors: Calls that failed or timed out.
         input_tokens: Known input tokens.
         output_tokens: Known output tokens.
         cached_input_tokens: Known cached part of the input.
@@ -48,6 +48,7 @@ class Totals:
         cost_usd: Cost of the priced calls, exact.
         unpriced: Answered calls whose cost is unknown, so `cost_usd` lacks them.
         latency_ms: Sum of latencies.
+        latency_max_ms: The longest of them.
     """
 
     requests: int = 0
@@ -59,12 +60,16 @@ class Totals:
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     latency_ms: int = 0
+    latency_max_ms: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, n) + getattr(other, n) for n in TOTAL_NAMES))
+        sums = {name: getattr(self, name) + getattr(other, name) for name in SUM_NAMES}
+        return Totals(**sums, latency_max_ms=max(self.latency_max_ms, other.latency_max_ms))
 
 
 TOTAL_NAMES = tuple(f.name for f in fields(Totals))
+MAX_NAME = "latency_max_ms"
+SUM_NAMES = tuple(name for name in TOTAL_NAMES if name != MAX_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ def totals_of(record: UsageRecord) -> Totals:
     usage = record.usage
     return Totals(
         requests=1,
-        errors=int(record.status != "answered"),
+        errors=int(record.status in ("failed", "timed_out")),
         input_tokens=usage.input_tokens or 0,
         output_tokens=usage.output_tokens or 0,
         cached_input_tokens=usage.cached_input_tokens or 0,
@@ -134,6 +139,7 @@ def totals_of(record: UsageRecord) -> Totals:
         cost_usd=record.cost_usd or Decimal(0),
         unpriced=int(record.status == "answered" and record.cost_usd is None),
         latency_ms=record.latency_ms,
+        latency_max_ms=record.latency_ms,
     )
 
 

@@ -44,6 +44,7 @@ class Telemetry:
         """One line for each call that reached a provider; its metrics are part of it."""
         counts = {
             "Calls": 1,
+            "CallsReplayed": int(record.status == "replayed"),
             "CallErrors": int(error is not None),
             "InputTokens": record.usage.input_tokens,
             "OutputTokens": record.usage.output_tokens,
@@ -56,7 +57,7 @@ class Telemetry:
             return
         line = {**_loggable(record), **_cause(error), **_metrics(counts, record)}
         if error is None:
-            self.logger.info("call answered", extra=line)
+            self.logger.info(f"call {record.status}", extra=line)
         else:
             self.logger.warning("call failed", extra=line)
 
@@ -78,15 +79,15 @@ class Telemetry:
         )
         self.count({"Retries": 1}, error_code=retry.error.code)
 
-    def call_replayed(self, call_id: str, request_id: str) -> None:
-        """An earlier answer was given again, at no cost."""
-        self.logger.info("call replayed", extra={"call_id": call_id, "request_id": request_id})
-        self.count({"CallsReplayed": 1})
-
     def outcome_not_kept(self, request_id: str, error: Exception) -> None:
         """A call's idempotency key does not say that it is over."""
         self.logger.error("outcome not kept", extra={"request_id": request_id, **_cause(error)})
         self.count({"OutcomesNotKept": 1})
+
+    def ledger_refused(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
+        """The record is in the queue, and on the ledger once that is drained."""
+        self.logger.warning("ledger refused", extra={"call_id": record.call_id, **_cause(error)})
+        self.count({"LedgerRefused": 1})
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         """The whole record as a log line, so that it can still be put on the ledger."""

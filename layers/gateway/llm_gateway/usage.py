@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,22 +11,23 @@ from functools import reduce
 from operator import add
 from typing import Literal, Protocol
 
+from llm_gateway.errors import StoreUnavailable
 from llm_gateway.model_catalogue import ModelPrice, ModelSpec
 from llm_gateway.models import TokenUsage
 
-CallStatus = Literal["answered", "failed", "timed_out"]
+CallStatus = Literal["answered", "failed", "timed_out", "replayed"]
 _PER_TOKEN = Decimal(1) / Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One call that reached a provider, whatever its end.
+    """One call that reached a provider, whatever its end, or was answered with an earlier one's answer.
 
     Attributes:
         call_id: Unique; the ledger accepts each id once.
         request_id: The request that made the call, as logs and answers name it.
         started_at: Aware UTC, from the gateway's clock.
-        status: How the call ended.
+        status: How the call ended; `replayed` spent nothing.
         error_code: Stable code of the error, None if answered.
         calling_service: Who called, None if nobody said.
         correlation_id: The caller's own name for the call, None if it gave none.
@@ -68,6 +70,42 @@ class UsageLedger(Protocol):
             StoreUnavailable: The record is not kept.
         """
         ...
+
+
+class LedgerObserver(Protocol):
+    """Told when the ledger itself did not take a record."""
+
+    def ledger_refused(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
+        """The record went to the spare."""
+        ...
+
+
+class LedgerWithSpare:
+    """A ledger that keeps a record elsewhere when it cannot be written; see UsageLedger.
+
+    Args:
+        ledger: Asked first.
+        spare: Asked if the ledger refuses or is too slow; what it keeps is drained into the ledger later.
+        observer: Hears of that.
+        patience_s: Longest wait for the ledger, seconds.
+    """
+
+    def __init__(
+        self, ledger: UsageLedger, spare: UsageLedger, observer: LedgerObserver, patience_s: float = 0.25
+    ) -> None:
+        self._ledger = ledger
+        self._spare = spare
+        self._observer = observer
+        self._patience_s = patience_s
+
+    async def record(self, record: UsageRecord) -> None:
+        """See UsageLedger.record."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._ledger.record(record)
+        except (StoreUnavailable, TimeoutError) as refusal:
+            await self._spare.record(record)
+            self._observer.ledger_refused(record, refusal)
 
 
 @dataclass(frozen=True, slots=True)

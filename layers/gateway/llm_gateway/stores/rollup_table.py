@@ -24,7 +24,17 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.rollup import TOTAL_NAMES, BucketWidth, Dimensions, Rollup, Totals, floor_day, rollups_of
+from llm_gateway.rollup import (
+    MAX_NAME,
+    SUM_NAMES,
+    TOTAL_NAMES,
+    BucketWidth,
+    Dimensions,
+    Rollup,
+    Totals,
+    floor_day,
+    rollups_of,
+)
 from llm_gateway.stores.aws import Refused, ask
 from llm_gateway.stores.ledger_table import ledger_key
 from llm_gateway.usage import UsageRecord
@@ -58,8 +68,10 @@ class DynamoRollups:
         for attempt in range(_CONFLICT_ATTEMPTS):
             if not records:
                 return 0
+            rollups = rollups_of(records)
+            await self._raise_maxima(rollups)
             marks = [self._mark(record) for record in records]
-            sums = [self._add(rollup) for rollup in rollups_of(records)]
+            sums = [self._add(rollup) for rollup in rollups]
             try:
                 await ask(self._client.transact_write_items, TransactItems=[*marks, *sums])
                 return len(records)
@@ -68,6 +80,28 @@ class DynamoRollups:
                 records = [r for r in records if verdicts.get(r.call_id) != "ConditionalCheckFailed"]
                 await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
         raise StoreUnavailable("Usage could not be counted; the stream delivers it again.")
+
+    async def _raise_maxima(self, rollups: Sequence[Rollup]) -> None:
+        """A maximum may be raised any number of times; so it goes before the sums, which may not be lost."""
+        for rollup in rollups:
+            pk, sk = _rollup_key(rollup)
+            bucket, dimensions = _labels(rollup)
+            try:
+                await ask(
+                    self._client.update_item,
+                    TableName=self._table,
+                    Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                    UpdateExpression=f"SET #bucket = :bucket, #dimensions = :dimensions, {MAX_NAME} = :value",
+                    ConditionExpression=f"attribute_not_exists({MAX_NAME}) OR {MAX_NAME} < :value",
+                    ExpressionAttributeNames={"#bucket": "bucket", "#dimensions": "dimensions"},
+                    ExpressionAttributeValues={
+                        ":bucket": bucket,
+                        ":dimensions": dimensions,
+                        ":value": _serialize(rollup.totals.latency_max_ms),
+                    },
+                )
+            except Refused:
+                continue  # it is at least that
 
     def _mark(self, record: UsageRecord) -> Any:
         pk, sk = ledger_key(record)
@@ -84,8 +118,9 @@ class DynamoRollups:
 
     def _add(self, rollup: Rollup) -> Any:
         pk, sk = _rollup_key(rollup)
-        totals = {f"#{name}": getattr(rollup.totals, name) for name in TOTAL_NAMES}
+        totals = {f"#{name}": getattr(rollup.totals, name) for name in SUM_NAMES}
         values = {f":{name[1:]}": _serialize(value) for name, value in totals.items()}
+        bucket, dimensions = _labels(rollup)
         return {
             "Update": {
                 "TableName": self._table,
@@ -98,8 +133,8 @@ class DynamoRollups:
                     **{name: name[1:] for name in totals},
                 },
                 "ExpressionAttributeValues": {
-                    ":bucket": {"S": rollup.start.isoformat()},
-                    ":dimensions": {"S": json.dumps(asdict(rollup.dimensions))},
+                    ":bucket": bucket,
+                    ":dimensions": dimensions,
                     **values,
                 },
             }
@@ -132,6 +167,11 @@ class DynamoRollups:
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
+def _labels(rollup: Rollup) -> tuple[Any, Any]:
+    """Bucket and dimensions as values of the item."""
+    return {"S": rollup.start.isoformat()}, {"S": json.dumps(asdict(rollup.dimensions))}
+
+
 def _rollup_key(rollup: Rollup) -> tuple[str, str]:
     dimensions = json.dumps(asdict(rollup.dimensions), sort_keys=True)
     digest = hashlib.sha256(dimensions.encode()).hexdigest()[:32]
@@ -157,10 +197,10 @@ def _partitions(width: BucketWidth, start: datetime, end: datetime) -> Iterator[
 
 def _rollup(width: BucketWidth, item: Mapping[str, Any]) -> Rollup:
     values = {name: _deserialize(value) for name, value in item.items()}
-    totals = {name: int(values[name]) for name in TOTAL_NAMES if name != "cost_usd"}
+    totals = {name: int(values.get(name, 0)) for name in TOTAL_NAMES if name != "cost_usd"}
     return Rollup(
         width=width,
         start=datetime.fromisoformat(values["bucket"]),
         dimensions=Dimensions(**json.loads(values["dimensions"])),
-        totals=Totals(**totals, cost_usd=Decimal(values["cost_usd"])),
+        totals=Totals(**totals, cost_usd=Decimal(values.get("cost_usd", 0))),
     )

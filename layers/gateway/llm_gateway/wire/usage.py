@@ -22,6 +22,7 @@ class UsageTotals(Wire):
     cost_usd: Usd = Field(description="Cost of the priced calls.")
     unpriced: int = Field(description="Answered calls whose cost is unknown and therefore not in cost_usd.")
     mean_latency_ms: float | None
+    max_latency_ms: int | None
 
 
 class UsageBucket(Wire):
@@ -40,4 +41,5 @@ class UsageStats(Wire):
     bucket: Literal["hour", "day", "total"]
     group_by: list[str]
     buckets: list[UsageBucket]
-    totals: UsageTotals
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null at the end.")
+    totals: UsageTotals = Field(description="Of all pages.")

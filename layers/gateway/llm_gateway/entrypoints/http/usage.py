@@ -43,8 +43,10 @@ class UsageQuery(BaseModel):
     model: str | None = Field(None, max_length=128)
     prompt: str | None = Field(None, max_length=512)
     prompt_version: str | None = Field(None, max_length=1024)
-    status: Literal["answered", "failed", "timed_out"] | None = None
+    status: Literal["answered", "failed", "timed_out", "replayed"] | None = None
     test_mode: bool | None = None
+    limit: int = Field(1000, ge=1, le=1000, description="Buckets on a page.")
+    cursor: str | None = Field(None, max_length=16, description="`next_cursor` of the page before.")
 
     def question(self) -> UsageQuestion:
         """The same inside the gateway, rounded out to whole hours.
@@ -80,16 +82,28 @@ def router(rollups: RollupStore) -> APIRouter:
         """Sum calls, tokens, cost and errors by time and by whatever tells calls apart."""
         question = query.question()
         rows = await answer(rollups, question)
+        first = _first_row(query.cursor)
+        page = rows[first : first + query.limit]
         return UsageStats(
             start=question.start,
             end=question.end,
             bucket=question.width,
             group_by=list(question.group_by),
-            buckets=[UsageBucket(start=r.start, group=dict(r.group), totals=_totals(r.totals)) for r in rows],
+            buckets=[UsageBucket(start=r.start, group=dict(r.group), totals=_totals(r.totals)) for r in page],
+            next_cursor=str(first + query.limit) if first + query.limit < len(rows) else None,
             totals=_totals(sum((row.totals for row in rows), Totals())),
         )
 
     return routes
+
+
+def _first_row(cursor: str | None) -> int:
+    """A page begins at a row's number: a range that is over has always the same rows."""
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdecimal()):
+        raise InvalidParameter("'cursor' is not one that this endpoint gave.", param="cursor")
+    return int(cursor)
 
 
 def _checked_range(start: datetime, end: datetime, width: ReportWidth) -> tuple[datetime, datetime]:
@@ -115,4 +129,5 @@ def _totals(totals: Totals) -> UsageTotals:
         cost_usd=totals.cost_usd,
         unpriced=totals.unpriced,
         mean_latency_ms=round(totals.latency_ms / totals.requests, 1) if totals.requests else None,
+        max_latency_ms=totals.latency_max_ms if totals.requests else None,
     )
