@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import cold, freshness, overhead, scale
+from tests.bench import cold, freshness, overhead, scale, stats
 
 BENCHMARKS: Mapping[str, Callable[[], bool]] = {
     "cold": cold.run,
     "freshness": freshness.run,
     "overhead": overhead.run,
     "scale": scale.run,
+    "stats": stats.run,
 }
 
 

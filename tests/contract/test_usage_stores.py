@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -97,6 +98,21 @@ async def totals(store: UsageStore, width: str = "day") -> Totals:
 def test_a_record_comes_back_from_its_item_as_it_was() -> None:
     for one in (record(), record(cost_usd=None, calling_service=None, usage=TokenUsage(), error_code="x")):
         assert record_of(ledger_item(one, NOON)) == one
+
+
+def test_an_ordinary_call_costs_one_write_unit() -> None:
+    """DynamoDB counts names and values in UTF-8, and numbers by their digits; a unit is 1 KB."""
+    ordinary = record(
+        7,
+        request_id=str(uuid.uuid4()),
+        correlation_id="ticket-1017",
+        calling_service="customer-support",
+        prompt="support/replies/late-parcel.prompt",
+        prompt_version="096fKKXRTRtl3on89fVO.nfljtsv6qko~0123456789abcdef",
+        cost_usd=Decimal("0.0123456789"),
+    )
+    item = ledger_item(ordinary, NOON)
+    assert sum(len(name) + len(str(*value.values()).encode()) for name, value in item.items()) < 1024
 
 
 def test_a_record_comes_back_from_its_message_as_it_was() -> None:
