@@ -30,6 +30,7 @@ class Demo:
         self._stack = stack
         self._started = datetime.now(UTC)
         self._answers: list[dict[str, Any]] = []
+        self._replays = 0
         self._shown: list[str] = []
 
     def run(self) -> None:
@@ -126,6 +127,7 @@ class Demo:
         same = (again["call_id"], again["text"]) == (first["call_id"], first["text"])
         _check(same and response.headers["idempotent-replayed"] == "true", "the first answer comes again")
         _tell(f"first      call {first['call_id']}, {first['latency_ms']} ms, USD {first['cost_usd']}")
+        self._replays += 1
         _tell(f"again      call {again['call_id']}, Idempotent-Replayed: true, nothing called, nothing paid")
         self._shown.append("a repeated call answered again and paid once")
 
@@ -209,7 +211,8 @@ class Demo:
     def statistics(self) -> None:
         """Sums that equal the answers."""
         _title("11. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
-        wait_until(lambda: self._usage()["totals"]["requests"] >= len(self._answers), "every call is counted")
+        calls = len(self._answers) + self._replays
+        wait_until(lambda: self._usage()["totals"]["requests"] >= calls, "every call is counted")
         usage = self._usage()
         _tell(f"{'service':<18}{'model':<16}{'calls':>6}{'input':>8}{'output':>8}{'USD':>14}")
         for row in usage["buckets"]:
@@ -262,7 +265,8 @@ class Demo:
         return self._get(f"/v1/usage?start={start}&end={end}&group_by=calling_service&group_by=model")
 
     def _compare(self, totals: dict[str, Any]) -> None:
-        _check(totals["requests"] == len(self._answers), "every call is counted once")
+        calls = len(self._answers) + self._replays
+        _check(totals["requests"] == calls, "every call is counted once")
         for name in ("input_tokens", "output_tokens"):
             _check(totals[name] == sum(a["usage"][name] for a in self._answers), f"{name} equal the answers'")
         cost = sum((Decimal(answer["cost_usd"] or 0) for answer in self._answers), Decimal(0))
