@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -229,6 +230,16 @@ def test_an_answer_that_is_too_large_to_be_kept_is_not_paid_for_again() -> None:
     assert at.call().text == noise
     with pytest.raises(AnswerNotKept):
         at.call()
+
+
+def test_an_answer_that_another_version_kept_is_not_paid_for_again() -> None:
+    at = house("one")
+    at.call()
+    [(key, (claim, ended, _))] = at.store.items.items()
+    at.store.items[key] = (claim, ended, zlib.compress(b'{"answer": {"text": "of old"}}'))
+    with pytest.raises(AnswerNotKept):
+        at.call()
+    assert at.calls.made == 1
 
 
 def test_if_nobody_knows_the_key_nothing_is_called() -> None:

@@ -223,7 +223,12 @@ class IdempotentCalls:
         outcome = json.loads(zlib.decompress(earlier.outcome))
         if "error" in outcome:
             raise _error_of(outcome["error"])
-        answer = CallResponse.model_validate_json(json.dumps(outcome["answer"]))
+        try:
+            answer = CallResponse.model_validate_json(json.dumps(outcome["answer"]))
+        except ValueError as error:  # kept by another version of the gateway
+            raise AnswerNotKept(
+                "The call was answered before, in a form that is not read any more."
+            ) from error
         return answer.model_copy(update={"replayed": True, "correlation_id": request.correlation_id})
 
     async def _settle(self, claim: Claim, request_id: str, outcome: dict[str, Any] | None) -> None:
