@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import httpx2
@@ -24,6 +26,7 @@ from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, reco
 from llm_gateway.stores.rollup_table import DynamoRollups
 from llm_gateway.stores.signed_put import SignedPut
 from llm_gateway.stores.usage_queue import from_message, to_message
+from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.usage import UsageLedger, UsageRecord
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
@@ -50,11 +53,15 @@ class DynamoUsage(DynamoRollups):
             await DynamoUsageLedger(put, self._usage_table, retention_days=400).record(record)
 
 
-@pytest.fixture(params=["memory", "local-aws", "local-aws-lean"])
-def store(request: pytest.FixtureRequest) -> UsageStore:
-    if request.param == "memory":
-        return InMemoryUsage()
-    return DynamoUsage(request.getfixturevalue("emulator"), lean=request.param == "local-aws-lean")
+@pytest.fixture(params=["memory", "sqlite", "local-aws", "local-aws-lean"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UsageStore]:
+    if request.param == "sqlite":
+        with closing(SqliteUsage(tmp_path / "usage.db")) as file:
+            yield file
+    elif request.param == "memory":
+        yield InMemoryUsage()
+    else:
+        yield DynamoUsage(request.getfixturevalue("emulator"), lean=request.param == "local-aws-lean")
 
 
 def record(number: int = 0, **changes: object) -> UsageRecord:

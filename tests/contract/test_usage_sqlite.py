@@ -1,0 +1,136 @@
+"""The usage file: what is acknowledged survives, however the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from llm_gateway.errors import StoreUnavailable
+from llm_gateway.rollup import Totals, totals_of
+from llm_gateway.stores.usage_sqlite import SqliteUsage
+from llm_gateway.usage import UsageRecord
+from tests.contract.test_usage_stores import record
+from tests.fakes import NOON
+
+ROOT = Path(__file__).parent.parent.parent
+DAY = timedelta(days=1)
+WRITER = """
+import asyncio, pathlib, sys, uuid
+from dataclasses import replace
+from llm_gateway.stores.usage_sqlite import SqliteUsage
+from tests.contract.test_usage_stores import record
+
+async def write(store):
+    while True:
+        one = replace(record(7), call_id=uuid.uuid4().hex)
+        await store.record(one)
+        print(one.call_id, flush=True)
+
+async def main():
+    store = SqliteUsage(pathlib.Path(sys.argv[1]), counts_at_once=True)
+    await asyncio.gather(*(write(store) for _ in range(8)))
+
+asyncio.run(main())
+"""
+
+
+def found(store: SqliteUsage) -> tuple[list[UsageRecord], Totals]:
+    async def look() -> tuple[list[UsageRecord], Totals]:
+        start = NOON.replace(hour=0)
+        rollups = await store.read("day", start, start + DAY)
+        sums = sum((rollup.totals for rollup in rollups), Totals())
+        return list(await store.records(start, start + DAY)), sums
+
+    return asyncio.run(look())
+
+
+def test_a_process_that_is_killed_loses_nothing_it_has_acknowledged(tmp_path: Path) -> None:
+    file, acknowledged = tmp_path / "usage.db", list[str]()
+    for _ in range(4):
+        path = {"PYTHONPATH": f"{ROOT}/layers/gateway:{ROOT}/tools:{ROOT}"}
+        command = [sys.executable, "-c", WRITER, str(file)]
+        with subprocess.Popen(command, env=path, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            acknowledged.append(writer.stdout.readline().strip())
+            time.sleep(random.uniform(0.05, 0.4))
+            writer.send_signal(signal.SIGKILL)
+            lines = writer.stdout.read().split("\n")
+        acknowledged += [line for line in lines[:-1] if line]
+    with closing(SqliteUsage(file, counts_at_once=True)) as store:
+        records, sums = found(store)
+    kept = [one.call_id for one in records]
+    assert len(acknowledged) > 50
+    assert set(acknowledged) <= set(kept)
+    assert len(kept) == len(set(kept))
+    assert sums == sum((totals_of(one) for one in records), Totals())
+
+
+def test_records_that_come_at_once_are_kept_and_counted_at_once(tmp_path: Path) -> None:
+    store = SqliteUsage(tmp_path / "usage.db", counts_at_once=True)
+    records = [record(n) for n in range(1200)]
+
+    async def keep() -> int:
+        await asyncio.gather(*(store.record(one) for one in [*records, *records]))
+        return await store.count(records)
+
+    with closing(store):
+        assert asyncio.run(keep()) == 0
+        kept, sums = found(store)
+    assert kept == records
+    assert sums == sum((totals_of(one) for one in records), Totals())
+
+
+def test_what_is_waiting_is_written_before_the_store_closes(tmp_path: Path) -> None:
+    store = SqliteUsage(tmp_path / "usage.db")
+
+    async def leave() -> None:
+        waiting = [asyncio.ensure_future(store.record(record(n))) for n in range(50)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(store.close)
+        await asyncio.gather(*waiting)
+        with pytest.raises(StoreUnavailable):
+            await store.record(record(99))
+
+    asyncio.run(leave())
+    with closing(SqliteUsage(tmp_path / "usage.db")) as again:
+        assert len(found(again)[0]) == 50
+
+
+def test_old_calls_are_forgotten_and_their_sums_stay(tmp_path: Path) -> None:
+    store = SqliteUsage(tmp_path / "usage.db", counts_at_once=True)
+
+    async def age() -> int:
+        for n in range(4):
+            await store.record(replace(record(n), started_at=NOON + timedelta(hours=n)))
+        return await store.forget(NOON + timedelta(hours=2))
+
+    with closing(store):
+        assert asyncio.run(age()) == 2
+        kept, sums = found(store)
+    assert (len(kept), sums.requests) == (2, 4)
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "usage.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreUnavailable, match="version 99"):
+        SqliteUsage(file)
+
+
+def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "usage.db"
+    file.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreUnavailable):
+        SqliteUsage(file)
