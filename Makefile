@@ -36,7 +36,7 @@ push: .venv/ready ## Upload a prompt to what `make up` started: make push FILE=h
 	@$(BIN)/python -m local_aws push "$(FILE)"
 
 ##@ Prove it
-.PHONY: test unit bench check format fix lint types imports template docs prompts
+.PHONY: test unit bench check format fix lint types imports template docs prompts prices
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
 	@$(BIN)/pytest $(ARGS)
 
@@ -46,7 +46,7 @@ unit: .venv/ready ## Run the fast tests only
 bench: .venv/ready .venv-local-aws/ready ## Measure: make bench, or make bench ARGS=freshness
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-check: format lint types imports template docs prompts test ## Everything a change must pass
+check: format lint types imports template docs prompts prices test ## Everything a change must pass
 
 format: .venv/ready ## Check the formatting
 	@$(BIN)/ruff format --check $(CODE)
@@ -76,6 +76,9 @@ docs: .venv/ready ## Check that docs/openapi.json is current
 prompts: .venv/ready ## Lint the sample prompts, warnings included
 	@$(BIN)/llm-gateway lint prompts/ --strict
 
+prices: .venv/ready ## Check that models.toml has the prices of the installed price list
+	@$(BIN)/python -m prices --check
+
 ##@ Ship it
 .PHONY: build deploy
 build: .venv-sam/ready ## Build functions and layers for AWS
@@ -86,14 +89,17 @@ deploy: build ## Deploy to AWS: make deploy ENV=dev
 	@$(SAM) remote invoke ReconcileFunction --config-env $(ENV)
 
 ##@ Look after it
-.PHONY: help install openapi lock clean
+.PHONY: help install openapi prices-update lock clean
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 install: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Install everything now instead of when first needed
 
 openapi: .venv/ready ## Write docs/openapi.json from the code
 	@$(BIN)/python -m openapi
+
+prices-update: .venv/ready ## Write prices and dated names into models.toml from the installed price list
+	@$(BIN)/python -m prices
 
 lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes
 	@for in in layers/dependencies/requirements.in requirements/{uv,dev,local-aws,sam}.in; do echo "→ $$in"; \

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 from genai_prices import Usage, calc_price
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +20,9 @@ PRICES_DATED = NOON  # the day models.toml was made
 
 @settings(max_examples=150, deadline=None)
 @given(
-    model=st.sampled_from([spec.name for spec in ModelCatalogue.packaged()]),
+    model=st.sampled_from(
+        [name for spec in ModelCatalogue.packaged() for name in (spec.name, *spec.aliases)]
+    ),
     tokens_in=st.integers(0, 1_000_000),
     cached_share=st.integers(0, 100),
     tokens_out=st.integers(0, 128_000),
@@ -33,3 +39,29 @@ def test_every_price_is_what_the_price_list_says(
     )
     price = ModelCatalogue.packaged().find("openai", model).price
     assert cost_usd(TokenUsage(tokens_in, tokens_out, cached), price) == listed.total_price
+
+
+def test_a_date_that_the_list_does_not_know_has_its_familys_limits_and_no_price() -> None:
+    catalogue = ModelCatalogue.packaged()
+    known, unknown = catalogue.find("openai", "gpt-4o"), catalogue.find("openai", "gpt-4o-2031-01-01")
+    assert (unknown.name, unknown.max_output_tokens) == ("gpt-4o-2031-01-01", known.max_output_tokens)
+    assert unknown.price is None
+    assert cost_usd(TokenUsage(1000, 200), unknown.price) is None
+
+
+@pytest.mark.parametrize("name", ["gpt-4-0613", "gpt-3.5-turbo-0125", "gpt-4-turbo-2024-04-09"])
+def test_dated_names_of_every_spelling_find_their_row(name: str) -> None:
+    assert ModelCatalogue.packaged().find("openai", name).price is not None
+
+
+def test_models_that_once_cost_something_else_do_not_take_their_familys_price() -> None:
+    catalogue = ModelCatalogue.packaged()
+    for name in ("gpt-3.5-turbo-0613", "gpt-3.5-turbo-1106"):
+        assert catalogue.find("openai", name).price is None
+    old, new = (catalogue.find("openai", name).price for name in ("gpt-4o-2024-05-13", "gpt-4o"))
+    assert old != new
+
+
+def test_the_packaged_prices_are_those_of_the_installed_list() -> None:
+    done = subprocess.run([sys.executable, "-m", "prices", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

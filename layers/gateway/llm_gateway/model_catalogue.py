@@ -15,7 +15,7 @@ from typing import Any, Literal
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
 from llm_gateway.models import ModelOptions
 
-_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+_DATED = re.compile(r"-\d{4}(-\d{2}-\d{2})?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class ModelSpec:
         json_mode: True if it can be told to answer with JSON.
         json_schema: True if it can be told the schema of that JSON.
         fallbacks: `provider/name` of the models that may answer in its place, in order.
+        aliases: Dated names of the model that cost the same.
         price: None if the catalogue has no price: calls are then `unpriced`, never free.
     """
 
@@ -77,6 +78,7 @@ class ModelSpec:
     json_mode: bool = True
     json_schema: bool = False
     fallbacks: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     price: ModelPrice | None = None
 
     def accepted(self, requested: ModelOptions, authored: ModelOptions) -> ModelOptions:
@@ -134,6 +136,7 @@ class ModelCatalogue:
 
     def __init__(self, specs: Iterable[ModelSpec], endpoints: Mapping[str, Endpoint] | None = None) -> None:
         self._specs: dict[tuple[str, str], ModelSpec] = {(s.provider, s.name): s for s in specs}
+        self._aliases = {(s.provider, alias): s for s in self._specs.values() for alias in s.aliases}
         self.endpoints: Mapping[str, Endpoint] = endpoints or {}
 
     @classmethod
@@ -156,15 +159,23 @@ class ModelCatalogue:
         return iter(self._specs.values())
 
     def find(self, provider: str, name: str) -> ModelSpec:
-        """The model; a dated name (`gpt-4o-2024-08-06`) takes the row of its family.
+        """The model, or for a dated name (`gpt-4o-2024-08-06`) that of its family.
+
+        A date that the price list does not know has the family's limits and no price: its calls are
+        unpriced, because a newer or older model may cost something else.
 
         Raises:
             UnknownProvider: With the names there are.
             UnknownModel: With the nearest names.
         """
-        spec = self._specs.get((provider, name)) or self._specs.get((provider, _DATED.sub("", name)))
+        spec = self._specs.get((provider, name))
         if spec is not None:
-            return spec if spec.name == name else replace(spec, name=name)
+            return spec
+        if (provider, name) in self._aliases:
+            return replace(self._aliases[provider, name], name=name)
+        family = self._specs.get((provider, _DATED.sub("", name)))
+        if family is not None:
+            return replace(family, name=name, price=None)
         self.check_provider(provider)
         names = sorted(n for p, n in self._specs if p == provider)
         near = get_close_matches(name, names, n=5, cutoff=0.4)
@@ -188,4 +199,5 @@ def _spec(row: Mapping[str, Any], prices_read: datetime.date) -> ModelSpec:
     rates: dict[str, Any] = {
         name: v if name == "long_above" else Decimal(v) for name, v in row["price"].items()
     }
-    return ModelSpec(**{**row, "price": ModelPrice(**rates, date=prices_read)})
+    aliases = tuple(row.get("aliases", ()))
+    return ModelSpec(**{**row, "aliases": aliases, "price": ModelPrice(**rates, date=prices_read)})

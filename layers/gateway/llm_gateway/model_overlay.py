@@ -99,7 +99,7 @@ def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:
         known = catalogue.get(provider, name)
         if known is None:
             raise _fault(f"'{row.name}' is like '{row.like}', which is no known model")
-        known = replace(known, fallbacks=())
+        known = replace(known, fallbacks=(), aliases=())
     return _new(given) if known is None else replace(known, **given)
 
 

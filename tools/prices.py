@@ -1,0 +1,100 @@
+"""Writes the prices and the dated names of models.toml from the genai-prices package, or checks them.
+
+python -m prices           write them
+python -m prices --check   fail if a price or a name is not what the package says
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from genai_prices import data_snapshot
+
+MODELS = Path(__file__).parent.parent / "layers" / "gateway" / "llm_gateway" / "models.toml"
+_PACKAGE = "genai-prices"
+_RATES = {"input": "input_mtok", "output": "output_mtok", "cached_input": "cache_read_mtok"}
+_GENERATED = re.compile(r"^(price|aliases) = .*\n", re.M)
+
+
+def main() -> int:
+    """Write or check; the exit code says whether all is well."""
+    before = MODELS.read_text(encoding="utf-8")
+    after = "".join(_blocks(before))
+    if "--check" in sys.argv:
+        changed = [new for new, old in zip(_rows(after), _rows(before), strict=True) if new != old]
+        for row in changed:
+            print(f"{_name(row)} is not what genai-prices {version(_PACKAGE)} says")
+        print("run `make prices-update`" if changed else "models.toml has the prices of genai-prices")
+        return 1 if changed else 0
+    today = datetime.now(UTC).date()
+    source = f'source = "genai-prices {version(_PACKAGE)}"'
+    after = re.sub(r'^source = ".*"$', source, after, flags=re.M)
+    after = re.sub(r"^date = .*$", f"date = {today}", after, flags=re.M)
+    MODELS.write_text(after, encoding="utf-8")
+    print(f"wrote {MODELS.name}")
+    return 0
+
+
+def _rows(text: str) -> list[str]:
+    return [block for block in re.split(r"(?=\[\[models\]\])", text) if block.startswith("[[models]]")]
+
+
+def _name(block: str) -> str:
+    return block.split('name = "', 1)[1].split('"', 1)[0]
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """The text with every row's price and aliases made anew."""
+    now = datetime.now(UTC)
+    [openai] = [provider for provider in data_snapshot.get_snapshot().providers if provider.id == "openai"]
+    listed = {model.id: model for model in openai.models}
+    for block in re.split(r"(?=\[\[models\]\])", text):
+        model = listed.get(_name(block)) if block.startswith("[[models]]") else None
+        if model is None:
+            yield block
+            continue
+        own, end = _GENERATED.sub("", block).rstrip("\n"), "\n" * (len(block) - len(block.rstrip("\n")))
+        aliases = _aliases(model)
+        quoted = ", ".join(json.dumps(alias) for alias in aliases)
+        lines = [f"aliases = [{quoted}]"] if aliases else []
+        yield "\n".join([own, *lines, f"price = {_price(model.get_prices(now))}"]) + end
+
+
+def _aliases(model: Any) -> list[str]:
+    """Dated names that are billed like the model: those the list names one by one."""
+    clauses = getattr(model.match, "or_", [model.match])
+    names = {getattr(clause, "equals", "") for clause in clauses}
+    return sorted(
+        name for name in names if re.fullmatch(rf"{re.escape(model.id)}-\d{{4}}(-\d\d-\d\d)?", name)
+    )
+
+
+def _price(prices: Any) -> str:
+    rates: dict[str, str] = {}
+    long_rates: dict[str, str] = {}
+    for name, field in _RATES.items():
+        rate = getattr(prices, field, None)
+        tiers = getattr(rate, "tiers", [])
+        if rate is None:
+            continue
+        rates[name] = _quoted(rate.base if tiers else rate)
+        for tier in tiers:
+            long_rates |= {"long_above": f"{tier.start:_}", f"long_{name}": _quoted(tier.price)}
+    fields = ", ".join(f"{name} = {value}" for name, value in {**rates, **long_rates}.items())
+    return f"{{ {fields} }}"
+
+
+def _quoted(rate: Decimal) -> str:
+    return f'"{rate.normalize():f}"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
