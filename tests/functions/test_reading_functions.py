@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from llm_gateway.model_catalogue import ModelCatalogue
 from tests.functions.conftest import Functions, read_event
 
 
@@ -229,4 +231,17 @@ def test_every_model_is_listed_with_its_limits_and_its_dated_price(functions: Fu
         True,
     )
     assert (model["price"]["input"], model["price"]["cached_input"]) == ("2.5", "1.25")
-    assert model["price"]["date"] == "2026-11-23"
+    price = ModelCatalogue.packaged().find("openai", "gpt-4o").price
+    assert price is not None
+    assert model["price"]["date"] == str(price.date)
+
+
+def test_a_list_of_models_in_s3_is_read_at_the_start(
+    fragile: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"provider": "openai", "name": "gpt-4o", "price": {"input": "2.2", "output": "8.8"}}
+    fragile.s3.put_object(Bucket=fragile.bucket, Key="rates.json", Body=json.dumps({"models": [row]}))
+    monkeypatch.setenv("LLM_GATEWAY_MODELS_FILE", f"s3://{fragile.bucket}/rates.json")
+    _, body = fragile.http("list_models", "list_models_all")
+    [model] = [m for m in body["models"] if m["id"] == "openai/gpt-4o"]
+    assert model["price"]["input"] == "2.2"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llm_gateway.bootstrap import Parts
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
 from llm_gateway.model_overlay import overlaid
+from llm_gateway.settings import Settings
 
 PACKAGED = ModelCatalogue.packaged()
 OLLAMA = {"base_url": "http://127.0.0.1:11434/v1", "auth": "none"}
@@ -85,4 +88,37 @@ def test_a_mistake_is_told_with_the_setting_and_the_field(text: str, told: str) 
     with pytest.raises(ConfigurationError) as caught:
         overlaid(PACKAGED, text)
     assert caught.value.message.startswith("LLM_GATEWAY_MODELS: ")
+    assert told in caught.value.message
+
+
+def negotiated(price: str) -> str:
+    row = {"provider": "openai", "name": "gpt-4o", "price": {"input": price, "output": "9"}}
+    return json.dumps({"models": [row]})
+
+
+def input_price(**settings: str) -> Decimal:
+    price = Parts(Settings(**settings), "test").model_catalogue.find("openai", "gpt-4o").price  # type: ignore[arg-type]
+    assert price is not None
+    return price.input
+
+
+def test_negotiated_rates_come_from_a_file_and_the_variable_is_laid_over_it(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(negotiated("2.2"))
+    assert input_price(models_file=str(file)) == Decimal("2.2")
+    assert input_price(models_file=str(file), models=negotiated("2.1")) == Decimal("2.1")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "cannot be read (FileNotFoundError)"), ("{", "not valid JSON")]
+)
+def test_a_file_that_is_of_no_use_is_told_with_its_setting(
+    tmp_path: Path, content: str | None, told: str
+) -> None:
+    file = tmp_path / "models.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        input_price(models_file=str(file))
+    assert caught.value.message.startswith("LLM_GATEWAY_MODELS_FILE: ")
     assert told in caught.value.message

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from llm_gateway.errors import ConfigurationError
 from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Telemetry
 
@@ -167,12 +168,30 @@ class Parts:
         """What can be called."""
         from llm_gateway.model_catalogue import ModelCatalogue
 
-        packaged = ModelCatalogue.packaged()
-        if self.settings.models is None:
-            return packaged
+        catalogue = ModelCatalogue.packaged()
+        settings = self.settings
+        if settings.models is None and settings.models_file is None:
+            return catalogue
         from llm_gateway.model_overlay import overlaid
 
-        return overlaid(packaged, self.settings.models)
+        if settings.models_file is not None:
+            catalogue = overlaid(
+                catalogue, self._models_file(settings.models_file), "LLM_GATEWAY_MODELS_FILE"
+            )
+        return catalogue if settings.models is None else overlaid(catalogue, settings.models)
+
+    def _models_file(self, place: str) -> str:
+        """The file's text, from a path or from S3."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            if not place.startswith("s3://"):
+                return Path(place).read_text(encoding="utf-8")
+            bucket, _, key = place.removeprefix("s3://").partition("/")
+            return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+        except (OSError, ValueError, BotoCoreError, ClientError) as error:
+            reason = f"LLM_GATEWAY_MODELS_FILE: '{place}' cannot be read ({type(error).__name__})."
+            raise ConfigurationError(reason) from error
 
     @cached_property
     def _completer(self) -> Completer:

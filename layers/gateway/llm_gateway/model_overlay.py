@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_gateway.errors import ConfigurationError, InvalidRequest, RequestError
+from llm_gateway.errors import ConfigurationError, RequestError
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelPrice, ModelSpec
 from llm_gateway.validation import decode_json, validated
 
-_SETTING = "LLM_GATEWAY_MODELS"
 _OWN_PROVIDER = "openai"
 Rate = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -58,34 +57,40 @@ class _Overlay(_Part):
     models: list[_Model] = []
 
 
-def overlaid(catalogue: ModelCatalogue, text: str) -> ModelCatalogue:
+def overlaid(catalogue: ModelCatalogue, text: str, setting: str = "LLM_GATEWAY_MODELS") -> ModelCatalogue:
     """`catalogue` with the providers and models of `text` added or changed.
 
     Args:
         catalogue: What there is.
         text: JSON with `providers`, by name, and `models`, a list of rows. A row of a known model changes
             the fields it names; a new one may take what it does not say from the model it is `like`.
+        setting: Where the text is from, for messages.
 
     Raises:
         ConfigurationError: Naming the field at fault, or a fallback, provider or model that is not there.
     """
-    overlay = _read(text)
+    try:
+        return _laid_over(catalogue, validated(_Overlay, decode_json(text.encode())))
+    except _Fault as fault:
+        raise ConfigurationError(f"{setting}: {fault}.") from None
+    except RequestError as error:
+        raise ConfigurationError(f"{setting}: {error.message}") from None
+
+
+class _Fault(ValueError):
+    """What is wrong, as the end of a sentence."""
+
+
+def _laid_over(catalogue: ModelCatalogue, overlay: _Overlay) -> ModelCatalogue:
     endpoints = {name: Endpoint(e.base_url, e.auth, e.query) for name, e in overlay.providers.items()}
     specs = {(spec.provider, spec.name): spec for spec in catalogue}
     for row in overlay.models:
         if row.provider != _OWN_PROVIDER and row.provider not in endpoints:
-            raise _fault(f"the provider '{row.provider}' of the model '{row.name}' is not among 'providers'")
+            raise _Fault(f"the provider '{row.provider}' of the model '{row.name}' is not among 'providers'")
         specs[row.provider, row.name] = _spec(row, catalogue)
     made = ModelCatalogue(specs.values(), {**catalogue.endpoints, **endpoints})
     _check_fallbacks(made)
     return made
-
-
-def _read(text: str) -> _Overlay:
-    try:
-        return validated(_Overlay, decode_json(text.encode()))
-    except (InvalidRequest, RequestError) as error:
-        raise _fault(error.message.removesuffix(".")) from None
 
 
 def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:
@@ -98,7 +103,7 @@ def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:
         provider, _, name = row.like.partition("/")
         known = catalogue.get(provider, name)
         if known is None:
-            raise _fault(f"'{row.name}' is like '{row.like}', which is no known model")
+            raise _Fault(f"'{row.name}' is like '{row.like}', which is no known model")
         known = replace(known, fallbacks=(), aliases=())
     return _new(given) if known is None else replace(known, **given)
 
@@ -106,7 +111,7 @@ def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:
 def _new(given: Mapping[str, Any]) -> ModelSpec:
     for name in ("context_tokens", "max_output_tokens"):
         if name not in given:
-            raise _fault(f"the model '{given['name']}' needs '{name}', or a known model that it is 'like'")
+            raise _Fault(f"the model '{given['name']}' needs '{name}', or a known model that it is 'like'")
     return ModelSpec(**{"max_tokens_field": "max_tokens", **given})
 
 
@@ -115,8 +120,4 @@ def _check_fallbacks(catalogue: ModelCatalogue) -> None:
         for fallback in spec.fallbacks:
             provider, _, name = fallback.partition("/")
             if catalogue.get(provider, name) is None:
-                raise _fault(f"the fallback '{fallback}' of '{spec.name}' is no known model")
-
-
-def _fault(what: str) -> ConfigurationError:
-    return ConfigurationError(f"{_SETTING}: {what}.")
+                raise _Fault(f"the fallback '{fallback}' of '{spec.name}' is no known model")

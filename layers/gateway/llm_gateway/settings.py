@@ -25,6 +25,7 @@ class Settings:
         test_mode: True answers every call with the fake provider.
         test_latency: `realistic` lets the fake provider take as long as a vendor would, `none` no time.
         models: JSON with providers and models of the deployment's own; see docs/operations.md.
+        models_file: Path or s3://bucket/key of a file of the same kind, laid under `models`.
         default_model: `provider/name` used when neither request nor prompt names one.
         default_timeout_s: A call's time when the request names none, 5 to 120 s.
         api_timeout_ms: How long the API in front waits for an answer; None without such an API.
@@ -58,6 +59,7 @@ class Settings:
     test_mode: bool = False
     test_latency: str = "realistic"
     models: str | None = None
+    models_file: str | None = None
     default_model: str = "openai/gpt-4o-mini"
     default_timeout_s: float = 60.0
     api_timeout_ms: int | None = None
@@ -176,6 +178,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "test_mode": _flag,
     "test_latency": _one_of("realistic", "none"),
     "models": _text,
+    "models_file": _text,
     "default_model": _model,
     "default_timeout_s": _number(float, *TIMEOUT_RANGE_S),
     "api_timeout_ms": _number(int, 1_000, 900_000),
