@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.completer import Answer, Completer, Retry
 from llm_gateway.deadline import Deadline
@@ -27,6 +27,9 @@ from llm_gateway.usage import (
     total_usage,
 )
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
+
+if TYPE_CHECKING:
+    from llm_gateway.budgets import Budgets, Hold
 
 
 class CallObserver(Protocol):
@@ -73,6 +76,7 @@ class Gateway:
         now: Aware UTC.
         new_id: Makes a fresh call id.
         test_mode: True if the providers are fakes.
+        budgets: What services may spend; None if nobody has a budget.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Gateway:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         test_mode: bool,
+        budgets: Budgets | None = None,
     ) -> None:
         self._prompts = prompts
         self._router = router
@@ -97,6 +102,7 @@ class Gateway:
         self._now = now
         self._new_id = new_id
         self._test_mode = test_mode
+        self._budgets = budgets
 
     async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
         """Load the prompt, render it, ask the model, account for it, answer.
@@ -107,7 +113,7 @@ class Gateway:
             time_left: The latest end the entrance can bear; the call's own timeout may be sooner.
 
         Raises:
-            RequestError: Nothing was paid; the caller can mend the request.
+            RequestError: Nothing was paid; the caller can mend the request, or its budget is used up.
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
@@ -118,13 +124,19 @@ class Gateway:
         routes = self._routes(request, prompt, model, contract)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
         call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
+        routes, hold = await self._reserve(call, routes, messages, deadline, contract)
         try:
             answer, parsed = await self._complete(call, routes, messages, deadline, contract)
         except ProviderError as error:
-            await self._account(call.failed(error, deadline), error)
+            await asyncio.gather(
+                self._account(call.failed(error, deadline), error), self._settle(hold, error.spent)
+            )
+            raise
+        except GatewayError:  # nobody was asked, for example because there is no key
+            await self._settle(hold, ())
             raise
         record = call.answered(answer, deadline)
-        await self._account(record, None)
+        await asyncio.gather(self._account(record, None), self._settle(hold, answer.spent))
         return _response(record, answer.completion, parsed, request)
 
     def _routes(
@@ -139,6 +151,28 @@ class Gateway:
         )
         fallbacks = () if request.model or request.provider else prompt.front.fallbacks
         return self._router.routes(model, fallbacks, request.parameters.options(), authored)
+
+    async def _reserve(
+        self,
+        call: _Call,
+        routes: Sequence[Route],
+        messages: Sequence[Message],
+        deadline: Deadline,
+        contract: OutputContract | None,
+    ) -> tuple[Sequence[Route], Hold | None]:
+        """The routes that the caller's budget allows, and what is held of it for the dearest of them."""
+        if self._budgets is None:
+            return routes, None
+        service, repair = call.request.calling_service, contract is not None and contract.repair
+        routes = self._budgets.payable(service, routes)
+        hold = await self._budgets.reserve(
+            call.call_id, service, call.started_at, routes, messages, deadline, repair=repair
+        )
+        return routes, hold
+
+    async def _settle(self, hold: Hold | None, spent: Sequence[Spending]) -> None:
+        if self._budgets is not None and hold is not None:
+            await self._budgets.settle(hold, spent)
 
     async def _complete(
         self,
