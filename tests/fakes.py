@@ -179,23 +179,25 @@ class InMemoryBudgets:
 
     def __init__(self) -> None:
         self.spent: list[tuple[Hold, Amount]] = []
-        self.holds: dict[str, Hold] = {}
-        self.swept: dict[str, Hold] = {}
+        self.holds: dict[tuple[str, str], Hold] = {}
+        self.swept: dict[tuple[str, str], Hold] = {}
         self.marks: set[tuple[str, datetime, Mark]] = set()
         self.asked = 0
         self.down = False
 
     async def reserve(self, hold: Hold, limits: Limits, now: datetime) -> Standing:
         self._check()
-        if hold.holder not in self.holds and self._standing(hold).in_the_way(limits, hold.most):
+        key = (hold.budget, hold.holder)
+        if key not in self.holds and self._standing(hold).in_the_way(limits, hold.most):
             self._sweep(hold, now)
-        if hold.holder not in self.holds and not self._standing(hold).in_the_way(limits, hold.most):
-            self.holds[hold.holder] = hold
+        if key not in self.holds and not self._standing(hold).in_the_way(limits, hold.most):
+            self.holds[key] = hold
         return self._standing(hold)
 
     async def settle(self, hold: Hold, spent: Amount) -> Standing:
         self._check()
-        if self.holds.pop(hold.holder, None) or self.swept.pop(hold.holder, None):
+        key = (hold.budget, hold.holder)
+        if self.holds.pop(key, None) or self.swept.pop(key, None):
             self.spent.append((hold, spent))
         return self._standing(hold)
 
@@ -207,7 +209,8 @@ class InMemoryBudgets:
         return new
 
     def _sweep(self, hold: Hold, now: datetime) -> None:
-        dead = {name: h for name, h in self.holds.items() if h.held_until <= now and h.budget == hold.budget}
+        ours = {name: h for name, h in self.holds.items() if _same_window(h, hold, "month")}
+        dead = {name: h for name, h in ours.items() if h.held_until <= now}
         self.swept |= dead
         self.holds = {name: h for name, h in self.holds.items() if name not in dead}
 
@@ -222,7 +225,7 @@ class InMemoryBudgets:
             held[width, unit] = sum((h.most.of(unit) for h in ours), Decimal(0))
             used[width, unit] = held[width, unit] + sum(spent, Decimal(0))
         told = (m for b, end, m in self.marks if b == hold.budget and end == resets_at(m.width, hold.moment))
-        return Standing(hold.holder in self.holds, used, held, frozenset(told))
+        return Standing((hold.budget, hold.holder) in self.holds, used, held, frozenset(told))
 
     def _check(self) -> None:
         self.asked += 1
