@@ -62,7 +62,8 @@ def test_what_fits_is_held_and_what_does_not_is_not(store: BudgetStore, first: H
     assert reserve(store, first).taken
     standing = reserve(store, second)
     assert standing.taken
-    assert (standing.held["day", "usd"], standing.used["month", "tokens"]) == (Decimal("0.8"), 200)
+    assert standing.held["day", "usd"] == Decimal("0.8")
+    assert standing.used["month", "tokens"] == 200
     refused = reserve(store, third)
     assert not refused.taken
     assert refused.in_the_way(LIMITS, MOST) == DAY_USD

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
-from llm_gateway.budget_limits import Amount, Limit, read_budgets, resets_at
-from llm_gateway.budgets import Budgets
+from llm_gateway.budget_limits import Amount, Limit, Limits, read_budgets, resets_at
+from llm_gateway.budgets import Budgets, Hold, Standing
 from llm_gateway.call_bounds import most_of_call
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
@@ -212,9 +213,10 @@ def test_without_the_store_nobody_with_a_budget_is_answered() -> None:
 class DiesAfterReserve(InMemoryBudgets):
     """A store that is there before a call and gone after it."""
 
-    async def reserve(self, *args: Any) -> Any:
+    @override
+    async def reserve(self, hold: Hold, limits: Limits, now: datetime) -> Standing:
         self.down = False
-        standing = await super().reserve(*args)
+        standing = await super().reserve(hold, limits, now)
         self.down = True
         return standing
 
@@ -352,12 +354,11 @@ def test_test_mode_keeps_the_bound(text: str, max_tokens: int) -> None:
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "stop", None])
-@pytest.mark.parametrize("message", [{}, {"refusal": "no"}, None, {"content": ""}])
+@pytest.mark.parametrize("message", [{}, {"refusal": "no"}, None, {"content": 7}])
 def test_no_failure_that_is_billed_is_tried_again(reason: str | None, message: object) -> None:
     """Which is why the bound of a call is that of one answer, however many attempts it takes."""
     body = {"choices": [{"finish_reason": reason, "message": message}], "usage": {"prompt_tokens": 9}}
-    try:
+    with pytest.raises(ProviderError) as caught:
         read_completion(json.dumps(body).encode())
-    except ProviderError as error:
-        assert error.usage is not None
-        assert not error.retryable
+    assert caught.value.usage is not None
+    assert not caught.value.retryable

@@ -21,6 +21,7 @@ from llm_gateway.errors import BudgetExceeded, StoreUnavailable, UnpricedModel
 from llm_gateway.models import Json, Message
 from llm_gateway.routing import Route
 from llm_gateway.usage import Spending, total_cost_usd, total_usage
+from llm_gateway.wire.fields import to_decimal_text, to_iso
 
 THRESHOLDS = (80, 100)
 _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does after its deadline
@@ -292,8 +293,8 @@ class Budgets:
 
 def _exceeded(limit: Limit, moment: datetime, what: str) -> BudgetExceeded:
     ends = resets_at(limit.width, moment)
-    iso = ends.isoformat().replace("+00:00", "Z")
-    most: Json = str(limit.most) if limit.unit == "usd" else int(limit.most)
+    iso = to_iso(ends)
+    most: Json = to_decimal_text(limit.most) if limit.unit == "usd" else int(limit.most)
     return BudgetExceeded(
         f"{what} {limit.width}, which begins anew at {iso}; allow it less with 'parameters.max_tokens'.",
         details={"window": limit.width, "unit": limit.unit, "limit": most, "resets_at": iso},

@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_gateway.budgets import ThresholdReached
 from llm_gateway.stores.aws import ask, unavailable
+from llm_gateway.wire.fields import to_decimal_text, to_iso
 
 SOURCE = "llm-gateway"
 DETAIL_TYPE = "Budget threshold reached"
@@ -43,7 +44,7 @@ def described(reached: ThresholdReached) -> dict[str, str | int]:
         "window": reached.limit.width,
         "unit": reached.limit.unit,
         "percent": reached.percent,
-        "limit": format(reached.limit.most, "f"),
-        "spent": format(reached.spent, "f"),
-        "resets_at": reached.resets_at.isoformat().replace("+00:00", "Z"),
+        "limit": to_decimal_text(reached.limit.most),
+        "spent": to_decimal_text(reached.spent),
+        "resets_at": to_iso(reached.resets_at),
     }
