@@ -29,6 +29,8 @@ pytestmark = pytest.mark.aws
 CALLS = 50
 PROMPT = b"---\nconfig: {maxOutputTokens: 100}\n---\nSay hello."
 
+USAGE = {"prompt_tokens": 40, "completion_tokens": 100, "total_tokens": 140}  # as many as it may be at most
+
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
@@ -56,7 +58,7 @@ def test_fifty_at_once_do_not_cross_a_limit_together(
 ) -> None:
     put_openai_key(stack, "sk-test")
     upload_and_wait(stack, "limited.md", PROMPT)
-    upstream.answers(Reply(body=chat_completion("Hello."), delay_s=0.3))
+    upstream.answers(*[Reply(body=chat_completion("Hello.", usage=USAGE), delay_s=0.3)] * CALLS)
     service, limit = f"race-{uuid.uuid4().hex[:8]}", Decimal("0.001")
     for name, value in stack.command_environment.items():
         monkeypatch.setenv(name, value)
