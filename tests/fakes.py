@@ -10,8 +10,9 @@ from typing import Any
 
 from typing_extensions import override
 
+from llm_gateway.budget_holds import Hold, Mark, Standing
 from llm_gateway.budget_limits import Amount, Limits, Unit, Width, resets_at
-from llm_gateway.budgets import Hold, Mark, Standing, ThresholdReached
+from llm_gateway.budgets import ThresholdReached
 from llm_gateway.completer import Retry
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.idempotency import Claim, Earlier

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import pytest
 
+from llm_gateway.budget_holds import BudgetStore, Hold, Mark, Standing
 from llm_gateway.budget_limits import Amount, Limit, Limits
-from llm_gateway.budgets import BudgetStore, Hold, Mark, Standing
 from llm_gateway.stores.budget_table import DynamoBudgets
 from tests.contract.budget_model import Model, histories, replayed
 from tests.contract.tables import client, create_table

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
-from llm_gateway.budget_limits import SHARED, Amount, Limit, Limits, Unit, Width, resets_at
+from llm_gateway.budget_holds import NOTHING, THRESHOLDS, BudgetStore, Hold, Mark, Standing
+from llm_gateway.budget_limits import SHARED, Amount, Limit, Limits, resets_at
 from llm_gateway.call_bounds import most_of_call
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, StoreUnavailable, UnpricedModel
@@ -23,101 +24,9 @@ from llm_gateway.routing import Route
 from llm_gateway.usage import Spending, total_cost_usd, total_usage
 from llm_gateway.wire.fields import to_decimal_text, to_iso
 
-THRESHOLDS = (80, 100)
 _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does after its deadline
 _STORE_TIMEOUT_S = 0.5
 _NOTICE_TIMEOUT_S = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A part of a budget that one call has taken.
-
-    Attributes:
-        budget: Name of the budget.
-        holder: Whoever holds it; no two are the same.
-        moment: When the call began, aware UTC; tells the day and the month that it counts in.
-        most: What is held.
-        held_until: When the holder is taken for dead, aware UTC.
-    """
-
-    budget: str
-    holder: str
-    moment: datetime
-    most: Amount
-    held_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One threshold of one window."""
-
-    width: Width
-    unit: Unit
-    percent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a budget stands, in the day and the month of a hold.
-
-    Attributes:
-        taken: True if the hold is among what is held.
-        used: What is spent and held.
-        held: What is held by calls that are under way, or died and were not yet found.
-        told: Thresholds that somebody was told of.
-    """
-
-    taken: bool
-    used: Mapping[tuple[Width, Unit], Decimal]
-    held: Mapping[tuple[Width, Unit], Decimal]
-    told: frozenset[Mark] = field(default_factory=frozenset)
-
-    def spent(self, limit: Limit) -> Decimal:
-        """What is spent of a limit."""
-        key = (limit.width, limit.unit)
-        return self.used.get(key, Decimal(0)) - self.held.get(key, Decimal(0))
-
-    def in_the_way(self, limits: Limits, amount: Amount) -> Limit | None:
-        """The first limit that leaves no room for `amount`, None if all do."""
-        for limit in limits:
-            used = self.used.get((limit.width, limit.unit), Decimal(0))
-            if used + amount.of(limit.unit) > limit.most:
-                return limit
-        return None
-
-
-NOTHING = Standing(taken=False, used={}, held={})
-
-
-class BudgetStore(Protocol):
-    """What is spent and held, by budget; all writes are atomic."""
-
-    async def reserve(self, hold: Hold, limits: Limits, now: datetime) -> Standing:
-        """Hold a part of a budget if no limit is crossed by it, counting out what dead holders hold.
-
-        Raises:
-            StoreUnavailable: Nobody knows; if it is held, then until its time is up.
-        """
-        ...
-
-    async def settle(self, hold: Hold, spent: Amount) -> Standing:
-        """Put what was spent in the place of what was held; a second time changes nothing.
-
-        What was spent counts even if the holder was taken for dead in the meantime.
-
-        Raises:
-            StoreUnavailable: It stays held until its time is up.
-        """
-        ...
-
-    async def mark(self, hold: Hold, mark: Mark) -> bool:
-        """True for the first one that marks a threshold in the window of the hold.
-
-        Raises:
-            StoreUnavailable: Nobody knows.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from llm_gateway.usage import (
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 
 if TYPE_CHECKING:
-    from llm_gateway.budgets import Budgets, Hold
+    from llm_gateway.budget_holds import Hold
+    from llm_gateway.budgets import Budgets
 
 
 class CallObserver(Protocol):

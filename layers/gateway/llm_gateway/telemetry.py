@@ -17,8 +17,9 @@ from llm_gateway.models import TokenUsage
 from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
+    from llm_gateway.budget_holds import Hold
     from llm_gateway.budget_limits import Amount
-    from llm_gateway.budgets import Hold, ThresholdReached
+    from llm_gateway.budgets import ThresholdReached
     from llm_gateway.completer import Retry
 
 NAMESPACE = "LLMGateway"
