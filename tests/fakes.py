@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from typing_extensions import override
 
+from llm_gateway.budget_holds import Hold, Mark, Standing
+from llm_gateway.budget_limits import Amount, Limits, Unit, Width, resets_at
+from llm_gateway.budgets import ThresholdReached
 from llm_gateway.completer import Retry
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.idempotency import Claim, Earlier
@@ -171,6 +175,82 @@ class InMemoryOutcomes:
             raise StoreUnavailable("The store is down.", details={"reason": "test"})
 
 
+class InMemoryBudgets:
+    """Budgets without a table; `down` makes it refuse."""
+
+    def __init__(self) -> None:
+        self.spent: list[tuple[Hold, Amount]] = []
+        self.holds: dict[tuple[str, str], Hold] = {}
+        self.swept: dict[tuple[str, str], Hold] = {}
+        self.marks: set[tuple[str, datetime, Mark]] = set()
+        self.asked = 0
+        self.down = False
+
+    async def reserve(self, hold: Hold, limits: Limits, now: datetime) -> Standing:
+        self._check()
+        key = (hold.budget, hold.holder)
+        if key not in self.holds and self._standing(hold).in_the_way(limits, hold.most):
+            self._sweep(hold, now)
+        if key not in self.holds and not self._standing(hold).in_the_way(limits, hold.most):
+            self.holds[key] = hold
+        return self._standing(hold)
+
+    async def settle(self, hold: Hold, spent: Amount) -> Standing:
+        self._check()
+        key = (hold.budget, hold.holder)
+        if self.holds.pop(key, None) or self.swept.pop(key, None):
+            self.spent.append((hold, spent))
+        return self._standing(hold)
+
+    async def mark(self, hold: Hold, mark: Mark) -> bool:
+        self._check()
+        key = (hold.budget, resets_at(mark.width, hold.moment), mark)
+        new = key not in self.marks
+        self.marks.add(key)
+        return new
+
+    def _sweep(self, hold: Hold, now: datetime) -> None:
+        ours = {name: h for name, h in self.holds.items() if _same_window(h, hold, "month")}
+        dead = {name: h for name, h in ours.items() if h.held_until <= now}
+        self.swept |= dead
+        self.holds = {name: h for name, h in self.holds.items() if name not in dead}
+
+    def _standing(self, hold: Hold) -> Standing:
+        used: dict[tuple[Width, Unit], Decimal] = {}
+        held: dict[tuple[Width, Unit], Decimal] = {}
+        widths: tuple[Width, ...] = ("day", "month")
+        units: tuple[Unit, ...] = ("usd", "tokens")
+        for width, unit in ((width, unit) for width in widths for unit in units):
+            ours = [h for h in self.holds.values() if _same_window(h, hold, width)]
+            spent = [amount.of(unit) for h, amount in self.spent if _same_window(h, hold, width)]
+            held[width, unit] = sum((h.most.of(unit) for h in ours), Decimal(0))
+            used[width, unit] = held[width, unit] + sum(spent, Decimal(0))
+        told = (m for b, end, m in self.marks if b == hold.budget and end == resets_at(m.width, hold.moment))
+        return Standing((hold.budget, hold.holder) in self.holds, used, held, frozenset(told))
+
+    def _check(self) -> None:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("The store is down.", details={"reason": "test"})
+
+
+def _same_window(one: Hold, other: Hold, width: Width) -> bool:
+    return one.budget == other.budget and resets_at(width, one.moment) == resets_at(width, other.moment)
+
+
+class RecordingNotices:
+    """Keeps what it is told to send; `down` makes it refuse."""
+
+    def __init__(self) -> None:
+        self.sent: list[ThresholdReached] = []
+        self.down = False
+
+    async def send(self, reached: ThresholdReached) -> None:
+        if self.down:
+            raise StoreUnavailable("The bus is down.", details={"reason": "test"})
+        self.sent.append(reached)
+
+
 class ScriptedProvider:
     """Gives what it is told to, in order: completions, errors, or seconds to wait first."""
 
@@ -204,6 +284,9 @@ class RecordingObserver:
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.counts: list[dict[str, float | None]] = []
         self.not_kept: list[Exception] = []
+        self.reached: list[ThresholdReached] = []
+        self.unsettled: list[tuple[Hold, Amount]] = []
+        self.unsent: list[str] = []
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
         self.ended.append((record, error))
@@ -219,6 +302,15 @@ class RecordingObserver:
 
     def outcome_not_kept(self, request_id: str, error: Exception) -> None:
         self.not_kept.append(error)
+
+    def budget_reached(self, reached: ThresholdReached) -> None:
+        self.reached.append(reached)
+
+    def budget_not_settled(self, hold: Hold, spent: Amount, error: Exception) -> None:
+        self.unsettled.append((hold, spent))
+
+    def budget_notice_not_sent(self, budget: str, error: Exception) -> None:
+        self.unsent.append(budget)
 
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         self.refusals.append(error)

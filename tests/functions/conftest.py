@@ -52,6 +52,7 @@ class Functions:
     prompt_table: str
     usage_table: str
     outcome_table: str
+    budget_table: str
     queues: dict[str, str]
     sqs: Any
     capture: pytest.CaptureFixture[str]
@@ -60,7 +61,8 @@ class Functions:
 
     @classmethod
     def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
-        tables = [create_table(dynamodb, name) for name in ("PromptTable", "UsageTable", "OutcomeTable")]
+        kinds = ("PromptTable", "UsageTable", "OutcomeTable", "BudgetTable")
+        tables = [create_table(dynamodb, name) for name in kinds]
         sqs = client("sqs", None)
         queues = {name: create_queue(sqs, name) for name in ("answers", "failures", "usage")}
         return cls(s3, create_bucket(s3), dynamodb, *tables, queues, sqs, capture)
@@ -142,6 +144,7 @@ class Functions:
             "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
             "LLM_GATEWAY_USAGE_QUEUE_URL": self.queues["usage"],
             "LLM_GATEWAY_OUTCOME_TABLE": self.outcome_table,
+            "LLM_GATEWAY_BUDGET_TABLE": self.budget_table,
             "LLM_GATEWAY_ANSWER_QUEUE_URL": self.queues["answers"],
             "LLM_GATEWAY_FAILURE_QUEUE_URL": self.queues["failures"],
             **self.settings,

@@ -117,7 +117,7 @@ def test_only_call_prompt_may_read_the_vendors_key_and_no_variable_holds_it() ->
     assert "resolve:secretsmanager" not in (ROOT / "template.yaml").read_text()
 
 
-@pytest.mark.parametrize("table", ["PromptTable", "UsageTable"])
+@pytest.mark.parametrize("table", ["PromptTable", "UsageTable", "BudgetTable"])
 def test_tables_cost_nothing_idle_and_can_be_restored(table: str) -> None:
     properties = RESOURCES[table]["Properties"]
     assert properties["BillingMode"] == "PAY_PER_REQUEST"

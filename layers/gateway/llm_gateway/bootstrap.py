@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from llm_gateway.budgets import Budgets
     from llm_gateway.completer import Completer, Provider
     from llm_gateway.gateway import Gateway
     from llm_gateway.idempotency import IdempotentCalls
@@ -109,6 +110,25 @@ class Parts:
             now=_now,
             new_id=_new_id,
             test_mode=settings.test_mode,
+            budgets=self.budgets,
+        )
+
+    @cached_property
+    def budgets(self) -> Budgets | None:
+        """What services may spend; None, and nothing is loaded, if nobody has a budget."""
+        if self.settings.budgets is None:
+            return None
+        from llm_gateway.budget_limits import read_budgets
+        from llm_gateway.budgets import Budgets
+        from llm_gateway.stores.budget_table import DynamoBudgets
+        from llm_gateway.stores.event_bus import EventBus
+
+        settings = self.settings
+        return Budgets(
+            read_budgets(settings.budgets or ""),
+            DynamoBudgets(self._dynamodb, settings.required("budget_table")),
+            EventBus(lambda: self._put_events, settings.event_bus, settings.environment),
+            self.telemetry,
         )
 
     @cached_property
@@ -288,6 +308,12 @@ class Parts:
     @cached_property
     def _sqs(self) -> SQSClient:
         return self._session.client("sqs", config=self._client_config)
+
+    @cached_property
+    def _put_events(self) -> Callable[..., object]:
+        events = self._session.client("events", config=self._client_config)
+        put_events: Callable[..., object] = events.put_events
+        return put_events
 
     @cached_property
     def _session(self) -> Session:

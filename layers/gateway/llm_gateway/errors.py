@@ -12,7 +12,8 @@ GatewayError 500 internal_error
 │   │   ├── InvalidVariables    400 invalid_variables
 │   │   ├── RenderLimitExceeded 400 render_limit_exceeded
 │   │   ├── UnknownProvider     400 unknown_provider
-│   │   └── UnknownModel        400 unknown_model
+│   │   ├── UnknownModel        400 unknown_model
+│   │   └── UnpricedModel       400 unpriced_model
 │   ├── PromptNotFound          404 prompt_not_found
 │   ├── RouteNotFound           404 route_not_found
 │   ├── MethodNotAllowed        405 method_not_allowed
@@ -23,7 +24,8 @@ GatewayError 500 internal_error
 │   ├── AnswerNotKept           409 answer_not_kept
 │   ├── BodyTooLarge            413 body_too_large
 │   ├── UnsupportedMediaType    415 unsupported_media_type
-│   └── PromptBroken            422 prompt_broken
+│   ├── PromptBroken            422 prompt_broken
+│   └── BudgetExceeded          429 budget_exceeded
 ├── ProviderError                   the model's vendor, or our account there: provider_errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
 └── ConfigurationError          500 configuration_error
@@ -172,6 +174,12 @@ class UnknownModel(InvalidRequest):
     code = "unknown_model"
 
 
+class UnpricedModel(InvalidRequest):
+    """The model has no price, and what the call costs is limited in dollars."""
+
+    code = "unpriced_model"
+
+
 class PromptNotFound(RequestError):
     """No prompt, or no such version of it."""
 
@@ -255,6 +263,14 @@ class PromptBroken(RequestError):
 
     status = 422
     code = "prompt_broken"
+
+
+class BudgetExceeded(RequestError):
+    """The calling service might spend more than it is allowed to; nothing was called."""
+
+    status = 429
+    code = "budget_exceeded"
+    type = "budget_error"
 
 
 class StoreUnavailable(GatewayError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.completer import Answer, Completer, Retry
 from llm_gateway.deadline import Deadline
@@ -28,6 +28,10 @@ from llm_gateway.usage import (
     total_usage,
 )
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
+
+if TYPE_CHECKING:
+    from llm_gateway.budget_holds import Hold
+    from llm_gateway.budgets import Budgets
 
 
 class CallObserver(Protocol):
@@ -74,6 +78,7 @@ class Gateway:
         now: Aware UTC.
         new_id: Makes a fresh call id.
         test_mode: True if the providers are fakes.
+        budgets: What services may spend; None if nobody has a budget.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Gateway:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         test_mode: bool,
+        budgets: Budgets | None = None,
     ) -> None:
         self._prompts = prompts
         self._router = router
@@ -98,6 +104,7 @@ class Gateway:
         self._now = now
         self._new_id = new_id
         self._test_mode = test_mode
+        self._budgets = budgets
 
     async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
         """Load the prompt, render it, ask the model, account for it, answer.
@@ -108,7 +115,7 @@ class Gateway:
             time_left: The latest end the entrance can bear; the call's own timeout may be sooner.
 
         Raises:
-            RequestError: Nothing was paid; the caller can mend the request.
+            RequestError: Nothing was paid; the caller can mend the request, or its budget is used up.
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
         """
@@ -119,13 +126,17 @@ class Gateway:
         routes = self._routes(request, prompt, model, contract)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
         call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
+        routes, hold = await self._reserve(call, routes, messages, deadline, contract)
         try:
             answer, parsed = await self._complete(call, routes, messages, deadline, contract)
         except ProviderError as error:
-            await self._account(call.failed(error, deadline), error)
+            await self._close(call.failed(error, deadline), error, hold, error.spent)
+            raise
+        except GatewayError:  # nobody was asked, for example because there is no key
+            await self._settle(hold, ())
             raise
         record = call.answered(answer, deadline)
-        await self._account(record, None)
+        await self._close(record, None, hold, answer.spent)
         return _response(record, answer.completion, parsed, request)
 
     async def account_replay(
@@ -165,6 +176,28 @@ class Gateway:
         fallbacks = () if request.model or request.provider else prompt.front.fallbacks
         return self._router.routes(model, fallbacks, request.parameters.options(), authored)
 
+    async def _reserve(
+        self,
+        call: _Call,
+        routes: Sequence[Route],
+        messages: Sequence[Message],
+        deadline: Deadline,
+        contract: OutputContract | None,
+    ) -> tuple[Sequence[Route], Hold | None]:
+        """The routes that the caller's budget allows, and what is held of it for the dearest of them."""
+        if self._budgets is None:
+            return routes, None
+        service, repair = call.request.calling_service, contract is not None and contract.repair
+        routes = self._budgets.payable(service, routes)
+        hold = await self._budgets.reserve(
+            call.call_id, service, call.started_at, routes, messages, deadline, repair=repair
+        )
+        return routes, hold
+
+    async def _settle(self, hold: Hold | None, spent: Sequence[Spending]) -> None:
+        if self._budgets is not None and hold is not None:
+            await self._budgets.settle(hold, spent)
+
     async def _complete(
         self,
         call: _Call,
@@ -190,6 +223,18 @@ class Gateway:
                 return await self._prompts.load(request.prompt, request.version, request.label, key)
         except TimeoutError as error:
             raise StoreUnavailable("The prompt could not be loaded in time; try again.") from error
+
+    async def _close(
+        self,
+        record: UsageRecord,
+        error: GatewayError | None,
+        hold: Hold | None,
+        spent: Sequence[Spending],
+    ) -> None:
+        if hold is None:
+            await self._account(record, error)
+        else:
+            await asyncio.gather(self._account(record, error), self._settle(hold, spent))
 
     async def _account(self, record: UsageRecord, error: GatewayError | None) -> None:
         """Keep the record; an answer that is paid for is never withheld because the ledger is down."""

@@ -46,6 +46,9 @@ class Settings:
         usage_retention_days: Life of a ledger item; rollups stay.
         outcome_table: DynamoDB table of idempotency keys and the answers given for them.
         idempotency_ttl_s: How long an idempotency key is remembered.
+        budgets: JSON with what each calling service may spend; see docs/operations.md.
+        budget_table: DynamoDB table of what they spent and hold.
+        event_bus: EventBridge bus that is told of budgets that come to their end.
         answer_queue_url: SQS queue for answers to queued calls.
         failure_queue_url: SQS queue for errors of queued calls.
         lazy_imports: False loads all of the vendor's SDK at once, should a new release of it need that.
@@ -80,6 +83,9 @@ class Settings:
     usage_retention_days: int = 400
     outcome_table: str | None = None
     idempotency_ttl_s: float = 3_600
+    budgets: str | None = None
+    budget_table: str | None = None
+    event_bus: str = "default"
     answer_queue_url: str | None = None
     failure_queue_url: str | None = None
     lazy_imports: bool = True
@@ -199,6 +205,9 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "usage_retention_days": _number(int, 1, 3_650),
     "outcome_table": _text,
     "idempotency_ttl_s": _number(float, 60, 86_400),
+    "budgets": _text,
+    "budget_table": _text,
+    "event_bus": _text,
     "answer_queue_url": _text,
     "failure_queue_url": _text,
     "lazy_imports": _flag,

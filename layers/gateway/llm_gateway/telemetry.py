@@ -17,6 +17,9 @@ from llm_gateway.models import TokenUsage
 from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
+    from llm_gateway.budget_holds import Hold
+    from llm_gateway.budget_limits import Amount
+    from llm_gateway.budgets import ThresholdReached
     from llm_gateway.completer import Retry
 
 NAMESPACE = "LLMGateway"
@@ -88,6 +91,26 @@ class Telemetry:
         """The record is in the queue, and on the ledger once that is drained."""
         self.logger.warning("ledger refused", extra={"call_id": record.call_id, **_cause(error)})
         self.count({"LedgerRefused": 1})
+
+    def budget_reached(self, reached: ThresholdReached) -> None:
+        """A budget came to 80 % or to its end, for the first time in its day or month."""
+        limit = reached.limit
+        facts = {"budget": reached.budget, "window": limit.width, "unit": limit.unit}
+        amounts = {"limit": format(limit.most, "f"), "spent": format(reached.spent, "f")}
+        self.logger.warning("budget reached", extra={**facts, **amounts, "percent": reached.percent})
+        self.count({f"BudgetsReached{reached.percent}": 1}, None, **facts)
+
+    def budget_not_settled(self, hold: Hold, spent: Amount, error: Exception) -> None:
+        """What a call spent is missing in its budget: it is all that an operator has to add it by."""
+        line = {"call_id": hold.holder, "budget": hold.budget, "tokens": spent.tokens}
+        line |= {"usd": format(spent.usd, "f"), **_cause(error)}
+        self.logger.error("budget not settled", extra=line)
+        self.count({"BudgetsNotSettled": 1})
+
+    def budget_notice_not_sent(self, budget: str, error: Exception) -> None:
+        """Other systems were not told that a budget comes to its end."""
+        self.logger.error("budget notice not sent", extra={"budget": budget, **_cause(error)})
+        self.count({"BudgetNoticesNotSent": 1})
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
         """The whole record as a log line, so that it can still be put on the ledger."""
