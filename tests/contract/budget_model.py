@@ -37,7 +37,9 @@ def histories(*, examples: int, longest: int) -> Callable[..., Callable[[], None
     )
 
     def decorate(test: Callable[[list[Step]], None]) -> Callable[[], None]:
-        made: Callable[[], None] = quick(given(history=st.lists(step, max_size=longest))(test))
+        made: Callable[[], None] = quick(
+            given(history=st.lists(step, min_size=longest // 2, max_size=longest))(test)
+        )
         return made
 
     return decorate
