@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +27,8 @@ from llm_gateway.models import (
     TokenUsage,
 )
 from llm_gateway.prompts.assembly import Upload
-from llm_gateway.rollup import BucketWidth, Rollup, rollups_of
+from llm_gateway.rebuild import LedgerEntry, StoredRollup
+from llm_gateway.rollup import BucketWidth, Dimensions, Rollup, Totals, rollups_of
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import UsageRecord
 
@@ -123,7 +124,9 @@ class InMemoryUsage:
     def __init__(self) -> None:
         self.records: dict[str, UsageRecord] = {}
         self.counted: set[str] = set()
+        self.sums: dict[tuple[BucketWidth, datetime, Dimensions], Totals] = {}
         self.down = False
+        self.unreadable = 0
 
     async def record(self, record: UsageRecord) -> None:
         if self.down:
@@ -131,13 +134,31 @@ class InMemoryUsage:
         self.records.setdefault(record.call_id, record)
 
     async def count(self, records: Sequence[UsageRecord]) -> int:
-        new = {r.call_id for r in records if r.call_id in self.records} - self.counted
-        self.counted |= new
+        new = sorted({r.call_id for r in records if r.call_id in self.records} - self.counted)
+        self.counted |= set(new)
+        for rollup in rollups_of(self.records[call_id] for call_id in new):
+            key = (rollup.width, rollup.start, rollup.dimensions)
+            self.sums[key] = self.sums.get(key, Totals()) + rollup.totals
         return len(new)
 
     async def read(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[Rollup]:
-        rollups = rollups_of(self.records[call_id] for call_id in sorted(self.counted))
+        rollups = [Rollup(*key, totals) for key, totals in self.sums.items()]
         return [r for r in rollups if r.width == width and start <= r.start < end]
+
+    async def stored(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[StoredRollup]:
+        return [StoredRollup(rollup) for rollup in await self.read(width, start, end)]
+
+    async def replace(self, stored: StoredRollup, totals: Totals) -> bool:
+        key = (stored.rollup.width, stored.rollup.start, stored.rollup.dimensions)
+        if self.sums.get(key, Totals()) != stored.rollup.totals:
+            return False
+        self.sums[key] = totals
+        return True
+
+    async def entries(self, hour: datetime) -> AsyncIterator[LedgerEntry]:
+        within = [r for r in self.records.values() if hour <= r.started_at < hour + timedelta(hours=1)]
+        for record in sorted(within, key=lambda r: (r.started_at, r.call_id)):
+            yield LedgerEntry(record, record.call_id in self.counted)
 
 
 class InMemoryOutcomes:

@@ -143,6 +143,7 @@ class Functions:
             "LLM_GATEWAY_PROMPT_TABLE": self.prompt_table,
             "LLM_GATEWAY_USAGE_TABLE": self.usage_table,
             "LLM_GATEWAY_USAGE_QUEUE_URL": self.queues["usage"],
+            "LLM_GATEWAY_USAGE_EVENT_BUS": "calls",
             "LLM_GATEWAY_OUTCOME_TABLE": self.outcome_table,
             "LLM_GATEWAY_BUDGET_TABLE": self.budget_table,
             "LLM_GATEWAY_ANSWER_QUEUE_URL": self.queues["answers"],

@@ -19,6 +19,7 @@ NO_MODEL = [
     "index_prompt",
     "reconcile",
     "roll_up_usage",
+    "publish_usage",
 ]
 
 
@@ -40,6 +41,7 @@ def modules_of(function: str, **variables: str) -> set[str]:
             "LLM_GATEWAY_PROMPT_BUCKET": "bucket",
             "LLM_GATEWAY_PROMPT_TABLE": "prompts",
             "LLM_GATEWAY_USAGE_TABLE": "usage",
+            "LLM_GATEWAY_USAGE_EVENT_BUS": "calls",
             "LLM_GATEWAY_OUTCOME_TABLE": "outcomes",
             "LLM_GATEWAY_ANSWER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/answers",
             "LLM_GATEWAY_FAILURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/failures",
@@ -109,7 +111,7 @@ def test_a_function_that_renders_nothing_loads_no_template_engine(function: str)
     assert loaded_by(function) & {"jinja2", "yaml", "jsonschema_rs", "tenacity"} == set()
 
 
-@pytest.mark.parametrize("function", ["call_prompt_async", "index_prompt", "roll_up_usage"])
+@pytest.mark.parametrize("function", ["call_prompt_async", "index_prompt", "roll_up_usage", "publish_usage"])
 def test_a_function_behind_events_loads_no_web_framework(function: str) -> None:
     assert loaded_by(function) & {"fastapi", "starlette", "mangum"} == set()
 

@@ -173,10 +173,19 @@ def test_answers_are_encrypted_forgotten_and_in_no_backup() -> None:
             assert resource["Properties"]["SqsManagedSseEnabled"] is True, name
 
 
-def test_the_stream_delivers_only_new_ledger_items() -> None:
-    event = FUNCTIONS["RollUpUsageFunction"]["Events"]["UsageRecorded"]["Properties"]
+@pytest.mark.parametrize("function", ["RollUpUsageFunction", "PublishUsageFunction"])
+def test_the_stream_delivers_only_new_ledger_items(function: str) -> None:
+    event = FUNCTIONS[function]["Events"]["UsageRecorded"]["Properties"]
     [pattern] = [json.loads(f["Pattern"]) for f in event["FilterCriteria"]["Filters"]]
     assert pattern == {"eventName": ["INSERT"], "dynamodb": {"Keys": {"pk": {"S": [{"prefix": "call#"}]}}}}
+
+
+def test_calls_are_told_to_a_bus_only_if_one_is_named() -> None:
+    assert TEMPLATE["Parameters"]["UsageEventBus"]["Default"] == ""
+    assert RESOURCES["PublishUsageFunction"]["Condition"] == "HasUsageEventBus"
+    source = translated()["Resources"]["PublishUsageFunctionUsageRecorded"]
+    assert source["Condition"] == "HasUsageEventBus"
+    assert source["Properties"]["MaximumRecordAgeInSeconds"] < 86_400  # within the stream's own memory
 
 
 def test_every_function_has_a_log_group_that_forgets() -> None:

@@ -47,6 +47,7 @@ class Demo:
         self.canary_and_rollback()
         self.statistics()
         self.log_line()
+        self.usage_table()
         self.close()
 
     def list_prompts(self) -> None:
@@ -206,7 +207,7 @@ class Demo:
             check=False,
         )
         _check(run.returncode == 0, f"the command succeeds: {run.stderr.strip()}")
-        _tell(run.stdout.strip())
+        _tell(run.stdout.strip().replace("\n", "\n   "))
 
     def statistics(self) -> None:
         """Sums that equal the answers."""
@@ -236,6 +237,12 @@ class Demo:
         _tell(json.dumps(found[0]))
         _check(_TICKET not in json.dumps(list(self._stack.log_lines())), "no variable is in the log")
         self._shown.append("a log without content")
+
+    def usage_table(self) -> None:
+        """The same sums for an operator's eyes, and the ledger behind them."""
+        _title("13. Where the money goes", "llm-gateway usage show --days 2")
+        self._command("usage", "show", "--days", "2")
+        self._shown.append("who spent what, as a table with bars")
 
     def close(self) -> None:
         """What was shown."""

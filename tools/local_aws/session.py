@@ -151,7 +151,9 @@ With the aws command line prompts are files in a bucket:
 The author's command line works on it as well:
 
   export LLM_GATEWAY_PROMPT_BUCKET={PromptBucketName} LLM_GATEWAY_PROMPT_TABLE={PromptTableName}
+  export LLM_GATEWAY_USAGE_TABLE={UsageTableName}
   .venv/bin/llm-gateway history support/reply.prompt
+  .venv/bin/llm-gateway usage
 
 Other functions call directly:
 

@@ -98,6 +98,7 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": str(arguments["aws_secret_access_key"]),
             "LLM_GATEWAY_PROMPT_BUCKET": self.outputs["PromptBucketName"],
             "LLM_GATEWAY_PROMPT_TABLE": self.outputs["PromptTableName"],
+            "LLM_GATEWAY_USAGE_TABLE": self.outputs["UsageTableName"],
         }
 
     @property

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from llm_gateway.idempotency import IdempotentCalls
     from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.prompts.indexing import PromptIndexer
+    from llm_gateway.stores.event_bus import EventBridgeBus
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
+    from llm_gateway.stores.ledger_reading import DynamoLedgerReader
     from llm_gateway.stores.ledger_table import PutItem
     from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
     from llm_gateway.stores.queue import SqsQueue
+    from llm_gateway.stores.rollup_repair import DynamoRollupRepair
     from llm_gateway.stores.rollup_table import DynamoRollups
     from llm_gateway.usage import UsageLedger
 
@@ -120,8 +123,8 @@ class Parts:
             return None
         from llm_gateway.budget_limits import read_budgets
         from llm_gateway.budgets import Budgets
+        from llm_gateway.stores.budget_notices import EventBus
         from llm_gateway.stores.budget_table import DynamoBudgets
-        from llm_gateway.stores.event_bus import EventBus
 
         settings = self.settings
         return Budgets(
@@ -173,6 +176,28 @@ class Parts:
         from llm_gateway.stores.rollup_table import DynamoRollups
 
         return DynamoRollups(self._dynamodb, self.settings.required("usage_table"))
+
+    @cached_property
+    def rollup_repair(self) -> DynamoRollupRepair:
+        """The same sums, to be set right."""
+        from llm_gateway.stores.rollup_repair import DynamoRollupRepair
+
+        return DynamoRollupRepair(self._dynamodb, self.settings.required("usage_table"))
+
+    @cached_property
+    def ledger_reader(self) -> DynamoLedgerReader:
+        """The ledger by time."""
+        from llm_gateway.stores.ledger_reading import DynamoLedgerReader
+
+        return DynamoLedgerReader(self._dynamodb, self.settings.required("usage_table"))
+
+    @cached_property
+    def usage_bus(self) -> EventBridgeBus:
+        """Who wants to hear of each call."""
+        from llm_gateway.stores.event_bus import EventBridgeBus
+
+        events = self._session.client("events", config=self._client_config)
+        return EventBridgeBus(events, self.settings.required("usage_event_bus"))
 
     @property
     def readiness(self) -> Mapping[str, Callable[[], Awaitable[object]]]:

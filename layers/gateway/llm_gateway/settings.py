@@ -44,6 +44,7 @@ class Settings:
         usage_table: DynamoDB table of ledger and rollups.
         usage_queue_url: SQS queue for records that the ledger does not take; None has only the log.
         usage_retention_days: Life of a ledger item; rollups stay.
+        usage_event_bus: Name of the EventBridge bus that each call is told to.
         outcome_table: DynamoDB table of idempotency keys and the answers given for them.
         idempotency_ttl_s: How long an idempotency key is remembered.
         budgets: JSON with what each calling service may spend; see docs/operations.md.
@@ -81,6 +82,7 @@ class Settings:
     usage_table: str | None = None
     usage_queue_url: str | None = None
     usage_retention_days: int = 400
+    usage_event_bus: str | None = None
     outcome_table: str | None = None
     idempotency_ttl_s: float = 3_600
     budgets: str | None = None
@@ -203,6 +205,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "usage_table": _text,
     "usage_queue_url": _text,
     "usage_retention_days": _number(int, 1, 3_650),
+    "usage_event_bus": _text,
     "outcome_table": _text,
     "idempotency_ttl_s": _number(float, 60, 86_400),
     "budgets": _text,

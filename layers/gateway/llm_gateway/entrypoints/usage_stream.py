@@ -33,7 +33,7 @@ async def roll_up(event: Mapping[str, Any], rollups: RollupStore, observer: Stre
     """
     records: list[UsageRecord] = []
     unreadable: list[str] = []
-    for sequence_number, image in _new_ledger_items(event):
+    for sequence_number, image in new_ledger_items(event):
         try:
             records.append(record_of(image))
         except ValueError:
@@ -44,7 +44,7 @@ async def roll_up(event: Mapping[str, Any], rollups: RollupStore, observer: Stre
     return {"batchItemFailures": [{"itemIdentifier": number} for number in unreadable]}
 
 
-def _new_ledger_items(event: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def new_ledger_items(event: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The table holds rollups too, and its items change and expire: only new ledger items count."""
     for record in event.get("Records", []):
         change = record["dynamodb"]

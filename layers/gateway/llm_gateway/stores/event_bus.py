@@ -1,50 +1,79 @@
-"""Thresholds of budgets as events on an EventBridge bus."""
+"""An EventBridge bus that calls are told to."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
-from llm_gateway.budgets import ThresholdReached
-from llm_gateway.stores.aws import ask, unavailable
-from llm_gateway.wire.fields import to_decimal_text, to_iso
+from llm_gateway.errors import StoreUnavailable
+from llm_gateway.models import TokenUsage
+from llm_gateway.stores.aws import ask
+from llm_gateway.usage import UsageRecord
 
 SOURCE = "llm-gateway"
-DETAIL_TYPE = "Budget threshold reached"
+DETAIL_TYPE = "llm-gateway call"
+_ENTRIES_PER_REQUEST = 10  # EventBridge's limit
+_ATTEMPTS = 3
+_FIRST_WAIT_S = 0.2
+_PLAIN = tuple(f.name for f in fields(UsageRecord) if f.name not in ("usage", "started_at", "cost_usd"))
+_TOKENS = tuple(f.name for f in fields(TokenUsage))
 
 
-class EventBus:
-    """See BudgetNotices.
+class EventBridgeBus:
+    """Puts records on a bus, ten at once; see UsageBus.
 
     Args:
-        put_events: Makes the SDK's put_events; called at the first event, as few processes ever have one.
-        bus: Name or ARN of the bus.
-        environment: Name of the deployment.
+        client: EventBridge.
+        name: Name of the bus.
+        first_wait_s: Before entries that were not taken are put again; it doubles.
     """
 
-    def __init__(self, put_events: Callable[[], Callable[..., Any]], bus: str, environment: str) -> None:
-        self._put_events = put_events
-        self._bus = bus
-        self._environment = environment
+    def __init__(self, client: Any, name: str, first_wait_s: float = _FIRST_WAIT_S) -> None:
+        self._client = client
+        self._name = name
+        self._first_wait_s = first_wait_s
 
-    async def send(self, reached: ThresholdReached) -> None:
-        """See BudgetNotices.send."""
-        detail = json.dumps({**described(reached), "environment": self._environment})
-        entry = {"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": detail, "EventBusName": self._bus}
-        answer = await ask(lambda: self._put_events()(Entries=[entry]))
-        if answer.get("FailedEntryCount"):
-            raise unavailable(str(answer["Entries"][0].get("ErrorCode")))
+    async def publish(self, records: Sequence[UsageRecord]) -> set[str]:
+        """See UsageBus.publish."""
+        missing: set[str] = set()
+        for start in range(0, len(records), _ENTRIES_PER_REQUEST):
+            batch = list(records[start : start + _ENTRIES_PER_REQUEST])
+            missing |= {record.call_id for record in await self._put(batch)}
+            if missing:  # the bus has trouble: what follows would only be put twice
+                return missing | {record.call_id for record in records[start + _ENTRIES_PER_REQUEST :]}
+        return missing
+
+    async def _put(self, records: list[UsageRecord]) -> list[UsageRecord]:
+        """What the bus did not take in a few attempts."""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(self._first_wait_s * 2 ** (attempt - 1))
+            try:
+                answer = await ask(self._client.put_events, Entries=[self._entry(r) for r in records])
+            except StoreUnavailable:
+                continue
+            ends = zip(records, answer["Entries"], strict=True)
+            records = [record for record, end in ends if "EventId" not in end]
+            if not records:
+                break
+        return records
+
+    def _entry(self, record: UsageRecord) -> dict[str, Any]:
+        return {
+            "EventBusName": self._name,
+            "Source": SOURCE,
+            "DetailType": DETAIL_TYPE,
+            "Time": record.started_at,
+            "Detail": json.dumps(detail_of(record), ensure_ascii=False),
+        }
 
 
-def described(reached: ThresholdReached) -> dict[str, str | int]:
-    """A reached threshold as JSON has it; amounts are decimal text."""
-    return {
-        "budget": reached.budget,
-        "window": reached.limit.width,
-        "unit": reached.limit.unit,
-        "percent": reached.percent,
-        "limit": to_decimal_text(reached.limit.most),
-        "spent": to_decimal_text(reached.spent),
-        "resets_at": to_iso(reached.resets_at),
-    }
+def detail_of(record: UsageRecord) -> dict[str, Any]:
+    """A record as the event tells it: all names always there, null where unknown, cost as exact text."""
+    plain = {name: getattr(record, name) for name in _PLAIN}
+    tokens = {name: getattr(record.usage, name) for name in _TOKENS}
+    cost = None if record.cost_usd is None else format(record.cost_usd, "f")
+    return {**plain, "started_at": record.started_at.isoformat(), **tokens, "cost_usd": cost}

@@ -8,7 +8,7 @@ first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
@@ -59,8 +59,16 @@ class DynamoUsageLedger:
 def ledger_key(record: UsageRecord) -> tuple[str, str]:
     """Partition and sort key of a record, the same for every write of it."""
     shard = int(hashlib.sha256(record.call_id.encode()).hexdigest()[:8], 16) % _SHARDS
-    hour = record.started_at.strftime("%Y-%m-%dT%H")
-    return f"{LEDGER_PREFIX}{hour}#{shard:02}", f"{record.started_at.isoformat()}#{record.call_id}"
+    return _partition(record.started_at, shard), f"{record.started_at.isoformat()}#{record.call_id}"
+
+
+def ledger_partitions(hour: datetime) -> Sequence[str]:
+    """Partition keys of everything that started in an hour."""
+    return [_partition(hour, shard) for shard in range(_SHARDS)]
+
+
+def _partition(moment: datetime, shard: int) -> str:
+    return f"{LEDGER_PREFIX}{moment:%Y-%m-%dT%H}#{shard:02}"
 
 
 def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
@@ -103,7 +111,15 @@ def record_of(item: Mapping[str, Any]) -> UsageRecord:
     Raises:
         ValueError: The item is no ledger item.
     """
-    values = {name: _deserialize(value) for name, value in item.items()}
+    return record_of_values({name: _deserialize(value) for name, value in item.items()})
+
+
+def record_of_values(values: Mapping[str, Any]) -> UsageRecord:
+    """A record from its fields by name, the token counts among them; unknown ones are absent.
+
+    Raises:
+        ValueError: They are no record.
+    """
     usage = {name: values.get(name) for name in _TOKEN_COUNTS}
     optional = dict.fromkeys(("error_code", "calling_service", "correlation_id", "cost_usd"))
     return _codec().validate_python({**optional, **values, "usage": usage})

@@ -84,8 +84,8 @@ class DynamoRollups:
     async def _raise_maxima(self, rollups: Sequence[Rollup]) -> None:
         """A maximum may be raised any number of times; so it goes before the sums, which may not be lost."""
         for rollup in rollups:
-            pk, sk = _rollup_key(rollup)
-            bucket, dimensions = _labels(rollup)
+            pk, sk = rollup_key(rollup)
+            bucket, dimensions = labels_of(rollup)
             try:
                 await ask(
                     self._client.update_item,
@@ -117,10 +117,10 @@ class DynamoRollups:
         }
 
     def _add(self, rollup: Rollup) -> Any:
-        pk, sk = _rollup_key(rollup)
+        pk, sk = rollup_key(rollup)
         totals = {f"#{name}": getattr(rollup.totals, name) for name in SUM_NAMES}
         values = {f":{name[1:]}": _serialize(value) for name, value in totals.items()}
-        bucket, dimensions = _labels(rollup)
+        bucket, dimensions = labels_of(rollup)
         return {
             "Update": {
                 "TableName": self._table,
@@ -142,16 +142,24 @@ class DynamoRollups:
 
     async def read(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[Rollup]:
         """See RollupStore.read."""
+        return [rollup_of(width, item) for item in await self._items(width, start, end)]
+
+    async def _items(
+        self, width: BucketWidth, start: datetime, end: datetime, *, consistent: bool = False
+    ) -> list[dict[str, Any]]:
         return [
-            _rollup(width, item)
+            item
             for partition in _partitions(width, start, end)
-            for item in await self._items(partition, start, end)
+            for item in await self._items_of(partition, start, end, consistent)
         ]
 
-    async def _items(self, partition: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    async def _items_of(
+        self, partition: str, start: datetime, end: datetime, consistent: bool
+    ) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
         arguments: dict[str, Any] = {
             "TableName": self._table,
+            "ConsistentRead": consistent,
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :start AND :end",
             "ExpressionAttributeValues": {
                 ":pk": {"S": partition},
@@ -167,12 +175,13 @@ class DynamoRollups:
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
-def _labels(rollup: Rollup) -> tuple[Any, Any]:
+def labels_of(rollup: Rollup) -> tuple[Any, Any]:
     """Bucket and dimensions as values of the item."""
     return {"S": rollup.start.isoformat()}, {"S": json.dumps(asdict(rollup.dimensions))}
 
 
-def _rollup_key(rollup: Rollup) -> tuple[str, str]:
+def rollup_key(rollup: Rollup) -> tuple[str, str]:
+    """Partition and sort key of a rollup."""
     dimensions = json.dumps(asdict(rollup.dimensions), sort_keys=True)
     digest = hashlib.sha256(dimensions.encode()).hexdigest()[:32]
     return _partition(rollup.width, rollup.start), f"{rollup.start.isoformat()}#{digest}"
@@ -195,7 +204,8 @@ def _partitions(width: BucketWidth, start: datetime, end: datetime) -> Iterator[
         day += timedelta(days=1)
 
 
-def _rollup(width: BucketWidth, item: Mapping[str, Any]) -> Rollup:
+def rollup_of(width: BucketWidth, item: Mapping[str, Any]) -> Rollup:
+    """A rollup back from its item."""
     values = {name: _deserialize(value) for name, value in item.items()}
     totals = {name: int(values.get(name, 0)) for name in TOTAL_NAMES if name != "cost_usd"}
     return Rollup(

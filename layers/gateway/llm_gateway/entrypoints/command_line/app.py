@@ -1,4 +1,4 @@
-"""`llm-gateway`: lint, render, push, list, show, history, diff, label and rollback prompts."""
+"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback prompts; usage."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line import files, versions
+from llm_gateway.entrypoints.command_line import files, usage, usage_ledger, versions
 from llm_gateway.entrypoints.command_line.output import fail
-from llm_gateway.entrypoints.command_line.places import Place, PromptStores, open_stores
+from llm_gateway.entrypoints.command_line.places import (
+    Place,
+    Places,
+    PromptStores,
+    UsageStores,
+    open_stores,
+    open_usage,
+)
 from llm_gateway.errors import GatewayError
 
 _HELP = """Prompts from the author's side: check them, upload them, see and move their versions.
@@ -25,22 +32,35 @@ Examples:
   llm-gateway --stack llm-gateway-dev push prompts/support/reply.prompt
 
   llm-gateway --folder prompts rollback support/reply.prompt
+
+  llm-gateway --stack llm-gateway-dev usage --days 30
+"""
+_USAGE_HELP = """What calls cost: a table of sums; the ledger behind it, to export, to check and to mend.
+
+Whose: `--stack llm-gateway-dev` before `usage`, or the setting LLM_GATEWAY_USAGE_TABLE.
+Without a further word: `usage show`.
+
+Examples:
+
+  llm-gateway --stack llm-gateway-dev usage
+
+  llm-gateway --stack llm-gateway-dev usage show --by prompt --days 30
+
+  llm-gateway --stack llm-gateway-prod usage export --start 2026-11-01 --end 2026-12-01 --output november.csv
 """
 
 
-def create_app(opened: Callable[[Place], PromptStores] = open_stores) -> typer.Typer:
+def create_app(
+    opened: Callable[[Place], PromptStores] = open_stores,
+    opened_usage: Callable[[Place], UsageStores] = open_usage,
+) -> typer.Typer:
     """The commands.
 
     Args:
-        opened: Opens the stores that a place stands for.
+        opened: Opens the prompts that a place stands for.
+        opened_usage: Opens the usage that it stands for.
     """
-    app = typer.Typer(
-        help=_HELP,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode="markdown",
-        pretty_exceptions_enable=False,
-    )
+    app = _typer(_HELP, no_args_is_help=True)
 
     @app.callback()
     def place(
@@ -48,7 +68,8 @@ def create_app(opened: Callable[[Place], PromptStores] = open_stores) -> typer.T
         folder: Annotated[str | None, typer.Option(help="A folder of prompts; no AWS.")] = None,
         stack: Annotated[str | None, typer.Option(help="Name of a deployed stack.")] = None,
     ) -> None:
-        context.obj = lambda: opened(Place(folder, stack))
+        there = Place(folder, stack)
+        context.obj = Places(lambda: opened(there), lambda: opened_usage(there))
 
     for command in (
         files.lint, files.render, files.push,
@@ -56,7 +77,31 @@ def create_app(opened: Callable[[Place], PromptStores] = open_stores) -> typer.T
         versions.diff, versions.label, versions.rollback,
     ):  # fmt: skip
         app.command(command.__name__.partition("_")[0])(command)
+    app.add_typer(_usage_commands(), name="usage")
     return app
+
+
+def _usage_commands() -> typer.Typer:
+    commands = _typer(_USAGE_HELP, invoke_without_command=True)
+
+    @commands.callback()
+    def default(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            usage.show(context)
+
+    for command in (usage.show, usage_ledger.export, usage_ledger.rebuild, usage_ledger.recover):
+        commands.command(command.__name__)(command)
+    return commands
+
+
+def _typer(text: str, **choices: bool) -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        **choices,  # type: ignore[arg-type]
+    )
 
 
 def main() -> None:

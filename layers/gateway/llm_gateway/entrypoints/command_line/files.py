@@ -96,7 +96,7 @@ def push(
         say(str(finding), "red")
     if errors and not force:
         raise fail("Nothing is uploaded. Mend the errors, or push with --force.")
-    stores: PromptStores = context.obj()
+    stores: PromptStores = context.obj.prompts()
     partials_first = sorted(folder.paths, key=lambda path: (not is_partial(path), path))
     for path in partials_first:
         if not asyncio.run(_push(stores, path, folder.files[path], dry_run, timeout_s)):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import unified_diff
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from rich.console import Console
@@ -36,11 +36,12 @@ def show_json(value: Json | Sequence[Any] | Any) -> None:
     sys.stdout.write("\n")
 
 
-def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table that wraps nothing it need not."""
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
+    """A table that wraps nothing it need not; columns of `numbers` are flush right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", no_wrap=number == 0)
+        side: Literal["left", "right"] = "right" if heading in numbers else "left"
+        table.add_column(heading, overflow="fold", no_wrap=number == 0, justify=side)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)

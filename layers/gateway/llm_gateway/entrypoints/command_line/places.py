@@ -1,10 +1,11 @@
-"""Where the prompts are that a command works on: a deployed stack, or a folder."""
+"""Where the prompts and the usage are that a command works on: a deployed stack, or a folder."""
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
 from llm_gateway.bootstrap import Parts
@@ -13,7 +14,9 @@ from llm_gateway.prompts.assembly import PromptUploads
 from llm_gateway.prompts.catalogue import PromptBodies
 from llm_gateway.prompts.indexing import PromptIndexer, WritablePromptIndex
 from llm_gateway.prompts.labels import LabelStore
+from llm_gateway.rebuild import LedgerReader, ReplaceableRollups
 from llm_gateway.settings import Settings
+from llm_gateway.usage import UsageLedger
 
 
 class PromptFiles(PromptUploads, PromptBodies, Protocol):
@@ -58,6 +61,49 @@ class Place:
     stack: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UsageStores:
+    """What commands about usage work on.
+
+    Attributes:
+        rollups: The sums.
+        reader: The ledger, to read.
+        ledger: The ledger, to write.
+        retention: Life of a call on the ledger.
+    """
+
+    rollups: ReplaceableRollups
+    reader: LedgerReader
+    ledger: UsageLedger
+    retention: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a command may open, once it needs it."""
+
+    prompts: Callable[[], PromptStores]
+    usage: Callable[[], UsageStores]
+
+
+def open_usage(place: Place) -> UsageStores:
+    """The usage of a stack by its name, or of the table that the environment names.
+
+    Raises:
+        ConfigurationError: There is no such stack, or nothing is named.
+    """
+    settings = Settings.from_env()
+    if place.stack:
+        settings = _of_stack(settings, place.stack)
+    elif not settings.usage_table:
+        raise ConfigurationError(
+            "Say whose usage: --stack NAME, or LLM_GATEWAY_USAGE_TABLE in the environment. A folder has none."
+        )
+    parts = Parts(replace(settings, lean_aws=False), "command_line")
+    retention = timedelta(days=settings.usage_retention_days)
+    return UsageStores(parts.rollup_repair, parts.ledger_reader, parts.usage_table, retention)
+
+
 def open_stores(place: Place) -> PromptStores:
     """The stores of a folder, of a stack by its name, or those that the environment names.
 
@@ -88,11 +134,19 @@ def _of_stack(settings: Settings, stack: str) -> Settings:
         answer = Session().client("cloudformation").describe_stacks(StackName=stack)
     except (ClientError, BotoCoreError) as error:
         raise ConfigurationError(f"The stack '{stack}' cannot be read: {type(error).__name__}.") from error
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in answer["Stacks"][0].get("Outputs", [])}
-    if not {"PromptBucketName", "PromptTableName"} <= outputs.keys():
-        raise ConfigurationError(f"The stack '{stack}' is no LLM Gateway: it has no output PromptTableName.")
-    bucket, table = outputs["PromptBucketName"], outputs["PromptTableName"]
-    return replace(settings, prompt_bucket=bucket, prompt_table=table, prompt_folder=None)
+    found = answer["Stacks"][0]
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
+    parameters = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
+    if not {"PromptBucketName", "PromptTableName", "UsageTableName"} <= outputs.keys():
+        raise ConfigurationError(f"The stack '{stack}' is no LLM Gateway: it has no output UsageTableName.")
+    return replace(
+        settings,
+        prompt_bucket=outputs["PromptBucketName"],
+        prompt_table=outputs["PromptTableName"],
+        prompt_folder=None,
+        usage_table=outputs["UsageTableName"],
+        usage_retention_days=int(parameters.get("UsageRetentionDays", settings.usage_retention_days)),
+    )
 
 
 async def _os_user() -> str:

@@ -162,7 +162,7 @@ def rollback(
 
 
 def _opened(context: typer.Context) -> PromptStores:
-    stores: PromptStores = context.obj()
+    stores: PromptStores = context.obj.prompts()
     return stores
 
 
