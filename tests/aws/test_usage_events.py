@@ -89,7 +89,7 @@ def test_the_usage_commands_find_a_stack_by_its_name(
 
     def all_counted() -> bool:
         found = json.loads(run("show", "--by", "model", "--json"))["by"]["model"]
-        return sum(row["totals"]["requests"] for row in found) == len(exported)
+        return bool(sum(row["totals"]["requests"] for row in found) == len(exported))
 
     wait_until(all_counted, "every call is counted")
     lost = {**exported[0], "message": "usage not recorded", "call_id": "lost-1"}
