@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,52 @@ def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
     file.write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreUnavailable):
         SqliteUsage(file)
+
+
+def test_a_record_that_cannot_be_written_down_hinders_no_other(tmp_path: Path) -> None:
+    async def run(store: SqliteUsage) -> None:
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(store.record(record(1, calling_service="\ud800")), timeout=5)
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(store.count([record(1, call_id="\ud800")]), timeout=5)
+        await asyncio.wait_for(store.record(record(2)), timeout=5)
+
+    with closing(SqliteUsage(tmp_path / "usage.db", counts_at_once=True)) as store:
+        asyncio.run(run(store))
+        assert [one.call_id for one in found(store)[0]] == [record(2).call_id]
+
+
+def test_a_caller_that_is_gone_does_not_stop_the_writer(tmp_path: Path) -> None:
+    async def leave(store: SqliteUsage) -> None:
+        asyncio.ensure_future(store.record(record(1)))  # noqa: RUF006
+        await asyncio.sleep(0.05)
+
+    file = tmp_path / "usage.db"
+    with closing(SqliteUsage(file)) as store:
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            asyncio.run(leave(store))
+            other.execute("ROLLBACK")
+        asyncio.run(asyncio.wait_for(store.record(record(2)), timeout=5))
+        assert found(store)[0] == [record(1), record(2)]
+
+
+def test_sums_are_those_of_the_ledger_whatever_is_delivered_to_be_counted(tmp_path: Path) -> None:
+    async def run(store: SqliteUsage) -> None:
+        await store.record(record(1))
+        assert await store.count([replace(record(1), latency_ms=999)] * 2) == 1
+
+    with closing(SqliteUsage(tmp_path / "usage.db")) as store:
+        asyncio.run(run(store))
+        assert found(store)[1] == totals_of(record(1))
+
+
+def test_sums_have_every_digit_of_their_costs(tmp_path: Path) -> None:
+    async def run(store: SqliteUsage) -> Decimal:
+        for n, cost in enumerate(("12345678.0000000000000000001", "9.87654321E-21", "1E+9")):
+            await store.record(record(n, cost_usd=Decimal(cost)))
+        (rollup,) = await store.read("hour", NOON, NOON + timedelta(hours=1))
+        return rollup.totals.cost_usd
+
+    with closing(SqliteUsage(tmp_path / "usage.db", counts_at_once=True)) as store:
+        assert asyncio.run(run(store)) == Decimal("1012345678.00000000000000000010987654321")

@@ -12,10 +12,10 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -50,6 +50,7 @@ CREATE TABLE rollup (
 """
 _MOST_AT_ONCE = 500
 _BUSY_TIMEOUT_S = 5.0
+_EXACT = Context(prec=100)
 
 Write = Callable[[sqlite3.Connection], int]
 
@@ -63,7 +64,8 @@ class _Job:
     done: asyncio.Future[int]
 
     def settle(self, result: int | StoreUnavailable) -> None:
-        self.loop.call_soon_threadsafe(self._settle, result)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._settle, result)
 
     def _settle(self, result: int | StoreUnavailable) -> None:
         if self.done.done():  # nobody waits any more
@@ -92,16 +94,23 @@ class SqliteUsage:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
         self._gate = threading.Lock()  # so that nothing is put behind the end
-        with _as_unavailable(), closing(self._open()) as connection:
-            _migrate(connection)
+        with _as_unavailable():
+            self._connection = self._open()
+            try:
+                _migrate(self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
         self._writer = threading.Thread(target=self._write_until_closed, name="usage writer", daemon=True)
         self._writer.start()
 
     async def record(self, record: UsageRecord) -> None:
         """See UsageLedger.record."""
+        with _as_unavailable():
+            text = _codec().dump_json(record).decode()
+        row = (record.call_id, record.started_at.isoformat(), text)
 
         def keep(connection: sqlite3.Connection) -> int:
-            row = (record.call_id, record.started_at.isoformat(), _codec().dump_json(record).decode())
             connection.execute(
                 "INSERT OR IGNORE INTO ledger (call_id, started_at, record) VALUES (?, ?, ?)", row
             )
@@ -158,13 +167,19 @@ class SqliteUsage:
             return connection.execute(sql, arguments).fetchall()
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _write_until_closed(self) -> None:
-        with closing(self._open()) as connection:
+        with closing(self._connection) as connection:
             while (job := self._jobs.get()) is not None:
                 jobs, closed = self._waiting(job)
                 self._write(connection, jobs)
@@ -191,8 +206,8 @@ class SqliteUsage:
                 results = [job.write(connection) for job in jobs]
                 connection.execute("COMMIT")
         except StoreUnavailable as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                connection.rollback()
             for job in jobs:
                 job.settle(error)
             return
@@ -217,10 +232,17 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _count(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> int:
-    """Mark those that are not counted yet and add them to their sums, in the caller's transaction."""
-    mark = "UPDATE ledger SET counted = 1 WHERE call_id = ? AND counted = 0"
-    new = [record for record in records if connection.execute(mark, (record.call_id,)).rowcount]
-    for rollup in rollups_of(new):
+    """Mark those that are not counted yet and add them, as the ledger has them, to their sums."""
+    mark = "UPDATE ledger SET counted = 1 WHERE call_id = ? AND counted = 0 RETURNING record"
+    marked = [connection.execute(mark, (record.call_id,)).fetchall() for record in records]
+    new = [_codec().validate_json(text) for rows in marked for (text,) in rows]
+    with localcontext(_EXACT):
+        _add(connection, rollups_of(new))
+    return len(new)
+
+
+def _add(connection: sqlite3.Connection, rollups: Sequence[Rollup]) -> None:
+    for rollup in rollups:
         key = (rollup.width, rollup.start.isoformat(), _dimensions(rollup.dimensions))
         found = connection.execute(
             "SELECT totals FROM rollup WHERE width = ? AND start = ? AND dimensions = ?", key
@@ -228,7 +250,6 @@ def _count(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> in
         totals = rollup.totals + (_totals(found[0]) if found else Totals())
         text = json.dumps({name: str(value) for name, value in asdict(totals).items()})
         connection.execute("INSERT OR REPLACE INTO rollup VALUES (?, ?, ?, ?)", (*key, text))
-    return len(new)
 
 
 def _dimensions(dimensions: Dimensions) -> str:
@@ -251,7 +272,9 @@ def _rollup(width: BucketWidth, start: str, dimensions: str, totals: str) -> Rol
 def _as_unavailable() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # whatever it is, the writer must go on
         raise StoreUnavailable(
             "The usage store did not respond; try again.", details={"reason": type(error).__name__}
         ) from error
