@@ -29,11 +29,9 @@ def main() -> int:
     before = MODELS.read_text(encoding="utf-8")
     after = "".join(_blocks(before))
     if "--check" in sys.argv:
-        changed = [new for new, old in zip(_rows(after), _rows(before), strict=True) if new != old]
-        for row in changed:
-            print(f"{_name(row)} is not what genai-prices {version(_PACKAGE)} says")
-        print("run `make prices-update`" if changed else "models.toml has the prices of genai-prices")
-        return 1 if changed else 0
+        problems = list(_problems(before, after))
+        print(*problems, "run `make prices-update`" if problems else "models.toml is current", sep="\n")
+        return 1 if problems else 0
     today = datetime.now(UTC).date()
     source = f'source = "genai-prices {version(_PACKAGE)}"'
     after = re.sub(r'^source = ".*"$', source, after, flags=re.M)
@@ -41,6 +39,25 @@ def main() -> int:
     MODELS.write_text(after, encoding="utf-8")
     print(f"wrote {MODELS.name}")
     return 0
+
+
+def _problems(before: str, after: str) -> Iterator[str]:
+    listed = f"genai-prices {version(_PACKAGE)}"
+    if f'source = "{listed}"' not in before:
+        yield f"the source is not {listed}"
+    known = {model.id for model in _openai().models}
+    for new, old in zip(_rows(after), _rows(before), strict=True):
+        if _name(old) not in known:
+            yield f"{_name(old)} is not in {listed}"
+        elif new != old:
+            yield f"{_name(old)} is not what {listed} says:"
+            yield from (f"  - {line}" for line in old.splitlines() if line not in new.splitlines())
+            yield from (f"  + {line}" for line in new.splitlines() if line not in old.splitlines())
+
+
+def _openai() -> Any:
+    [openai] = [provider for provider in data_snapshot.get_snapshot().providers if provider.id == "openai"]
+    return openai
 
 
 def _rows(text: str) -> list[str]:
@@ -54,8 +71,7 @@ def _name(block: str) -> str:
 def _blocks(text: str) -> Iterator[str]:
     """The text with every row's price and aliases made anew."""
     now = datetime.now(UTC)
-    [openai] = [provider for provider in data_snapshot.get_snapshot().providers if provider.id == "openai"]
-    listed = {model.id: model for model in openai.models}
+    listed = {model.id: model for model in _openai().models}
     for block in re.split(r"(?=\[\[models\]\])", text):
         model = listed.get(_name(block)) if block.startswith("[[models]]") else None
         if model is None:
@@ -86,7 +102,11 @@ def _price(prices: Any) -> str:
         if rate is None:
             continue
         rates[name] = _quoted(rate.base if tiers else rate)
+        if len(tiers) > 1:
+            raise ValueError(f"models.toml knows one threshold, the list has {len(tiers)}")
         for tier in tiers:
+            if long_rates.get("long_above", f"{tier.start:_}") != f"{tier.start:_}":
+                raise ValueError("models.toml knows one threshold for all rates of a model")
             long_rates |= {"long_above": f"{tier.start:_}", f"long_{name}": _quoted(tier.price)}
     fields = ", ".join(f"{name} = {value}" for name, value in {**rates, **long_rates}.items())
     return f"{{ {fields} }}"

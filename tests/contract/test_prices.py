@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from genai_prices import Usage, calc_price
+from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_gateway.errors import UnknownModel
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.models import TokenUsage
 from llm_gateway.usage import cost_usd
@@ -60,6 +63,26 @@ def test_models_that_once_cost_something_else_do_not_take_their_familys_price() 
         assert catalogue.find("openai", name).price is None
     old, new = (catalogue.find("openai", name).price for name in ("gpt-4o-2024-05-13", "gpt-4o"))
     assert old != new
+
+
+def test_no_dated_name_of_the_list_is_billed_at_another_price_than_the_lists() -> None:
+    [openai] = [provider for provider in get_snapshot().providers if provider.id == "openai"]
+    clauses = [c for model in openai.models for c in getattr(model.match, "or_", [model.match])]
+    names = {c.equals for c in clauses if hasattr(c, "equals")}
+    priced = []
+    for name in sorted(names):
+        with suppress(UnknownModel):
+            priced += (
+                [(name, price)] if (price := ModelCatalogue.packaged().find("openai", name).price) else []
+            )
+    assert len(priced) > 40
+    for name, price in priced:
+        for tokens_in, cached, tokens_out in ((1_000, 100, 50), (500_000, 100_000, 7)):
+            usage = Usage(input_tokens=tokens_in, cache_read_tokens=cached, output_tokens=tokens_out)
+            listed = calc_price(
+                usage, model_ref=name, provider_id="openai", genai_request_timestamp=PRICES_DATED
+            )
+            assert cost_usd(TokenUsage(tokens_in, tokens_out, cached), price) == listed.total_price, name
 
 
 def test_the_packaged_prices_are_those_of_the_installed_list() -> None:

@@ -109,6 +109,17 @@ def test_negotiated_rates_come_from_a_file_and_the_variable_is_laid_over_it(tmp_
     assert input_price(models_file=str(file), models=negotiated("2.1")) == Decimal("2.1")
 
 
+def test_a_rate_of_the_variable_is_laid_over_a_provider_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps({"providers": {"ollama": OLLAMA}, "models": [LLAMA]}))
+    row = {"provider": "ollama", "name": "llama3.2", "price": {"input": "1", "output": "2"}}
+    parts = Parts(Settings(models_file=str(file), models=json.dumps({"models": [row]})), "test")
+    made = parts.model_catalogue.find("ollama", "llama3.2")
+    assert made.price is not None
+    assert (made.price.output, made.max_output_tokens) == (Decimal(2), 2048)
+    assert parts.model_catalogue.endpoints["ollama"].auth == "none"
+
+
 @pytest.mark.parametrize(
     ("content", "told"), [(None, "cannot be read (FileNotFoundError)"), ("{", "not valid JSON")]
 )

@@ -83,9 +83,10 @@ class _Fault(ValueError):
 
 def _laid_over(catalogue: ModelCatalogue, overlay: _Overlay) -> ModelCatalogue:
     endpoints = {name: Endpoint(e.base_url, e.auth, e.query) for name, e in overlay.providers.items()}
+    known = {_OWN_PROVIDER, *catalogue.endpoints, *endpoints}
     specs = {(spec.provider, spec.name): spec for spec in catalogue}
     for row in overlay.models:
-        if row.provider != _OWN_PROVIDER and row.provider not in endpoints:
+        if row.provider not in known:
             raise _Fault(f"the provider '{row.provider}' of the model '{row.name}' is not among 'providers'")
         specs[row.provider, row.name] = _spec(row, catalogue)
     made = ModelCatalogue(specs.values(), {**catalogue.endpoints, **endpoints})
