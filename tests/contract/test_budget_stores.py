@@ -202,7 +202,7 @@ def test_any_history_is_exact_and_crosses_no_limit_in_memory(history: list[tuple
 
 @pytest.mark.usefixtures("table")
 def test_any_history_is_exact_and_crosses_no_limit_in_dynamodb(table: DynamoBudgets) -> None:
-    @histories(examples=40, longest=30)
+    @histories(examples=60, longest=30)
     def replay(history: list[tuple[str, int, int]]) -> None:
         replayed(history, table, Model(uuid.uuid4().hex))
 
