@@ -93,7 +93,7 @@ deploy: build ## Deploy to AWS: make deploy ENV=dev
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-install: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Install everything now instead of when first needed
+install: .venv/ready .venv-local-aws/ready .venv-sam/ready .venv-audit/ready ## Install everything now instead of when first needed
 
 openapi: .venv/ready ## Write docs/openapi.json from the code
 	@$(BIN)/python -m openapi
@@ -102,12 +102,12 @@ prices-update: .venv/ready ## Write prices and dated names into models.toml from
 	@$(BIN)/python -m prices
 
 lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes
-	@for in in layers/dependencies/requirements.in requirements/{uv,dev,local-aws,sam}.in; do echo "→ $$in"; \
+	@for in in layers/dependencies/requirements.in requirements/{uv,server,dev,local-aws,sam,audit}.in; do echo "→ $$in"; \
 		$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
 			--custom-compile-command "make lock" "$$in" -o "$${in%.in}.txt"; done
 
 clean: ## Remove everything that make installed or built
-	rm -rf .venv .venv-uv .venv-local-aws .venv-sam .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-uv .venv-local-aws .venv-sam .venv-audit .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # ------------------------------------------------------------------ environments
 .venv-uv/ready: requirements/uv.txt
@@ -134,3 +134,6 @@ endef
 
 .venv-sam/ready: requirements/sam.txt .venv-uv/ready
 	$(call environment,SAM)
+
+.venv-audit/ready: requirements/audit.txt .venv-uv/ready
+	$(call environment,the auditors)

@@ -41,6 +41,8 @@ EVENTS = (  # a function and an event
     ("index_prompt", "index_prompt_created"),
     ("reconcile", "reconcile_schedule"),
     ("roll_up_usage", "roll_up_usage_batch"),
+    ("drain_usage", "drain_usage_batch"),
+    ("publish_usage", "publish_usage_batch"),
 )
 _PASSED_ON = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -76,7 +78,8 @@ def run() -> bool:
     }
     progress("cold: starting the local AWS")
     with upstream.running() as model, emulator.running("bench-cold") as running:
-        stack = deploy(running, progress, TestMode="false", OpenAIBaseUrl=model.url)
+        live = {"TestMode": "false", "OpenAIBaseUrl": model.url, "UsageEventBus": "default"}
+        stack = deploy(running, progress, **live)
         put_openai_key(stack, "test")
         upload_and_wait(stack, "support/reply.prompt", (PROMPTS / "support/reply.prompt").read_bytes())
         starts = _starts(stack)
