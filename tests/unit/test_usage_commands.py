@@ -15,6 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from llm_gateway.entrypoints.command_line.app import create_app
@@ -130,6 +132,20 @@ def test_no_calls_are_an_empty_table(usage: InMemoryUsage) -> None:
     result = run(usage, "show", "--by", "service")
     assert result.exit_code == 0
     assert "sum" in result.stdout
+
+
+printable = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=64)
+
+
+@settings(max_examples=40, deadline=None)
+@given(services=st.sets(printable, min_size=1, max_size=4))
+@example(services={"[red]x[/red]", "a\\b", "{0}", "%s", "\U0001f9fe"})
+def test_any_printable_service_is_shown(services: set[str]) -> None:
+    usage = InMemoryUsage()
+    kept(usage, *(call(n, calling_service=service) for n, service in enumerate(sorted(services))))
+    assert run(usage, "show", "--by", "service").exit_code == 0
+    listed = json.loads(run(usage, "show", "--by", "service", "--json").stdout)["by"]["service"]
+    assert {row["group"]["calling_service"] for row in listed} == services
 
 
 @pytest.mark.parametrize(
