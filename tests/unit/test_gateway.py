@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from llm_gateway.access import OPEN
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel
@@ -87,7 +88,8 @@ class House:
 
     def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
         body = CallRequest.model_validate({"prompt": "hello", "variables": {"name": "Ada"}, **request})
-        return asyncio.run(self.gateway().call_prompt(body, "req-1", time_left or Deadline.after(120)))
+        time_left = time_left or Deadline.after(120)
+        return asyncio.run(self.gateway().call_prompt(body, "req-1", time_left, OPEN))
 
 
 def house(*script: Completion | Exception | float) -> House:
