@@ -40,7 +40,8 @@ class UsageRecord:
         latency_ms: From the start of the call to the provider's last word.
         attempts: Provider attempts made.
         test_mode: True if no vendor was involved.
-        metadata: What the caller attached to the call; never in logs, metrics or sums.
+        metadata: What the caller attached to the call; in no metric, no sum, and no log line but the one
+            that brings a lost record back.
     """
 
     call_id: str
