@@ -11,6 +11,10 @@ from llm_gateway.models import Json
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationErrorKind
 
+MAX_VIOLATIONS = 20
+"""Most violations that are told: a value may have a hundred thousand, and each is a line for the caller."""
+_MAX_NAME = 100
+
 
 class InvalidSchema(ValueError):
     """The document is no JSON Schema.
@@ -66,10 +70,12 @@ class JsonSchema:
             raise InvalidSchema([]) from None
 
     def violations(self, value: Json | Mapping[str, Json]) -> Sequence[Violation]:
-        """Everything that does not fit, in the order of the paths; empty if the value does."""
+        """What does not fit, at most MAX_VIOLATIONS, in the order of the paths; empty if the value does."""
         found: dict[tuple[tuple[str, ...], str], Violation] = {}
         for error in self._validator.iter_errors(value):
-            path, kind = tuple(str(step) for step in error.instance_path), error.kind
+            path, kind = tuple(str(step)[:_MAX_NAME] for step in error.instance_path), error.kind
+            if len(found) == MAX_VIOLATIONS and (path, kind.name) not in found:
+                break
             earlier = found.get((path, kind.name))
             names = (*(earlier.names if earlier else ()), *_names(kind))
             found[path, kind.name] = Violation(path, kind.name, _rule(kind, names), names)

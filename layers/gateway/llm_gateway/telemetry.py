@@ -203,8 +203,10 @@ def _loggable_param(error: GatewayError) -> str | None:
     """The field at fault, without names that are the caller's own text."""
     if error.param is None or isinstance(error, UnknownField):
         return None
-    first = error.param.partition(".")[0]
-    return first if first in ("variables", "metadata") else error.param
+    for field in ("variables", "metadata", "output.schema"):
+        if error.param.startswith(field):
+            return field
+    return error.param
 
 
 def _cause(error: Exception | None) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import jiter
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
 from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
 from llm_gateway.models import Json
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MAX_PROBLEMS = 20
+"""Most findings that an error lists; a body may hold a hundred thousand, and an answer has 6 MB at most."""
 
 # Pydantic's error types that mean "the right kind, the wrong value", and what to tell about them.
 _RULES = {
@@ -28,6 +31,8 @@ _RULES = {
     "string_pattern_mismatch": "holds a character that is not allowed there",
     "literal_error": "must be {expected}",
     "finite_number": "must be a finite number",
+    "not_json": "holds a number or a text that JSON cannot hold: not finite, or half a character",
+    "recursion_loop": "is nested too deeply",
 }
 _KINDS = {
     "string": "text",
@@ -43,16 +48,17 @@ _KINDS = {
 
 
 def decode_json(body: bytes) -> Mapping[str, Any]:
-    """One JSON object.
+    """One JSON object, in which no name is there twice: readers differ in which of the two they take.
 
     Raises:
         MalformedJson: Saying where reading stopped; the body itself is not repeated.
     """
     try:
-        value = from_json(body, allow_inf_nan=False)
+        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        where = str(error).rpartition(" at ")[2]
-        raise MalformedJson(f"The body is not valid JSON (stopped at {where}).") from error
+        what, _, where = str(error).rpartition(" at ")
+        problem = "names a field twice" if what.startswith("Detected duplicate key") else "is not valid JSON"
+        raise MalformedJson(f"The body {problem} (stopped at {where}).") from error
     if not isinstance(value, dict):
         raise MalformedJson("The body must be one JSON object.")
     return value
@@ -72,7 +78,7 @@ def validated(model: type[Model], value: object) -> Model:
 
 def explained(problems: Sequence[Any]) -> RequestError:
     """The gateway's error for pydantic's findings."""
-    found = [(_field(problem["loc"]), problem) for problem in problems]
+    found = [(_field(problem["loc"]), problem) for problem in problems[:MAX_PROBLEMS]]
     field, first = found[0]
     listed: list[Json] = [{"param": name, "problem": _rule(problem)} for name, problem in found]
     details: dict[str, Json] = {"problems": listed}

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.direct_invoke import lambda_time_left
-from llm_gateway.errors import GatewayError, StoreUnavailable
+from llm_gateway.entrypoints.loading import InvocationFailed
+from llm_gateway.errors import GatewayError, StoreUnavailable, internal_error
 from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models import Json
 from llm_gateway.provider_errors import ProviderError
@@ -47,7 +48,7 @@ class EventObserver(Protocol):
         ...
 
 
-class CallFailed(Exception):
+class CallFailed(InvocationFailed):
     """Ends an asynchronous invoke, so that Lambda sends its record to the failure destination.
 
     The message is the result as JSON.
@@ -94,6 +95,9 @@ class CallEvents:
         except GatewayError as error:
             self._observer.refused(error, context.aws_request_id)
             raise CallFailed(_failure(error, event, context.aws_request_id)) from None
+        except Exception as error:
+            self._observer.crashed(error, context.aws_request_id)
+            raise CallFailed(_failure(internal_error(), event, context.aws_request_id)) from None
 
     async def answer_batch(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Answer the messages of a batch side by side; those to be delivered again are named."""

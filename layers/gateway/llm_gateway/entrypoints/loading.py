@@ -7,10 +7,16 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from llm_gateway.errors import GatewayError
+
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
 
 LambdaHandler = Callable[[Any, Any], dict[str, Any]]
+
+
+class InvocationFailed(Exception):
+    """Ends an invocation; Lambda writes the message into its log and its records, so it is safe there."""
 
 
 def loaded(function: str, build: Callable[[Parts], LambdaHandler]) -> tuple[Parts, LambdaHandler]:
@@ -44,7 +50,22 @@ def _built(function: str, build: Callable[[Parts], LambdaHandler]) -> tuple[Part
 
     parts = Parts.from_env(function)
     logged = parts.telemetry.logger.inject_lambda_context(clear_state=True)
-    return parts, logged(build(parts))
+    return parts, logged(_discreet(build(parts), parts))
+
+
+def _discreet(handle: LambdaHandler, parts: Parts) -> LambdaHandler:
+    """The handler with defects that tell their class and place only: their messages may quote content."""
+
+    def discreet(event: Any, context: Any) -> dict[str, Any]:
+        try:
+            return handle(event, context)
+        except (GatewayError, InvocationFailed):
+            raise
+        except Exception as error:
+            parts.telemetry.crashed(error, context.aws_request_id)
+            raise InvocationFailed(f"{type(error).__name__}; the log tells where.") from None
+
+    return discreet
 
 
 def _rebuilt(function: str, build: Callable[[Parts], LambdaHandler]) -> LambdaHandler:

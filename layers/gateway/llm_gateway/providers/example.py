@@ -2,51 +2,98 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
 from llm_gateway.models import Json
 
 _DEEPEST = 12
+_DEEPEST_DEMANDED = 60
+_MOST_CHARS = 200_000
 _TEXT = "example "
 
 Schema = Mapping[str, Json]
+
+
+class NoExample(ValueError):
+    """The schema asks for more than an answer can be, or for a number beyond all bounds."""
 
 
 def example_of(schema: Schema) -> Json:
     """A value for `schema`.
 
     Patterns, formats and conditions are not looked at: a schema that has them may not take the value.
+
+    Raises:
+        NoExample: The value would be too large; a schema may hold itself, or ask for a billion items.
     """
-    return _example(schema, schema, 0)
+    try:
+        return _Example(schema).of(schema, 0)
+    except OverflowError:
+        raise NoExample from None
 
 
-def _example(schema: Schema, root: Schema, depth: int) -> Json:
-    schema = _resolved(schema, root)
-    choices = schema.get("enum")
-    for keyword in ("const", "default"):
-        if keyword in schema:
-            return schema[keyword]
-    if isinstance(choices, list) and choices:
-        return choices[0]
-    match _type(schema):
-        case "object":
-            return _object(schema, root, depth)
-        case "array":
-            return _array(schema, root, depth)
-        case kind:
-            return _scalar(schema, kind)
+class _Example:
+    """One example on its way, and the characters that it may still have."""
 
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left = _MOST_CHARS
 
-def _scalar(schema: Schema, kind: str) -> Json:
-    match kind:
-        case "integer" | "number":
-            return _number(schema, whole=kind == "integer")
-        case "boolean":
-            return True
-        case "null":
-            return None
-    return _string(schema)
+    def of(self, schema: Schema, depth: int) -> Json:
+        schema = _resolved(schema, self._root)
+        choices = schema.get("enum")
+        for keyword in ("const", "default"):
+            if keyword in schema:
+                return self._given(schema[keyword])
+        if isinstance(choices, list) and choices:
+            return self._given(choices[0])
+        self._spend(1 if depth < _DEEPEST_DEMANDED else _MOST_CHARS)
+        match _type(schema):
+            case "object":
+                return self._object(schema, depth)
+            case "array":
+                return self._array(schema, depth)
+            case kind:
+                return self._scalar(schema, kind)
+
+    def _object(self, schema: Schema, depth: int) -> Json:
+        properties, required = schema.get("properties"), schema.get("required")
+        demanded = set(map(str, required)) if isinstance(required, list) else set()
+        return {
+            name: self.of(inner if isinstance(inner, Mapping) else {}, depth + 1)
+            for name, inner in (properties if isinstance(properties, Mapping) else {}).items()
+            if depth < _DEEPEST or name in demanded
+        }
+
+    def _array(self, schema: Schema, depth: int) -> Json:
+        items, fewest = schema.get("items"), schema.get("minItems")
+        if depth >= _DEEPEST or not isinstance(items, Mapping):
+            return []
+        return [self.of(items, depth + 1) for _ in range(max(1, fewest if isinstance(fewest, int) else 1))]
+
+    def _scalar(self, schema: Schema, kind: str) -> Json:
+        match kind:
+            case "integer" | "number":
+                return _number(schema, whole=kind == "integer")
+            case "boolean":
+                return True
+            case "null":
+                return None
+        size = _length(schema)
+        self._spend(size)
+        return (_TEXT * (size // len(_TEXT) + 1))[:size]
+
+    def _given(self, value: Json) -> Json:
+        self._spend(len(json.dumps(value)))
+        return value
+
+    def _spend(self, chars: int) -> None:
+        """Take from what is left, before anything of that size is made."""
+        self._left -= chars
+        if self._left < 0:
+            raise NoExample
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:
@@ -87,29 +134,10 @@ def _type(schema: Schema) -> str:
     return "object" if "properties" in schema else ""
 
 
-def _object(schema: Schema, root: Schema, depth: int) -> Json:
-    properties, required = schema.get("properties"), schema.get("required")
-    demanded = required if isinstance(required, list) else []
-    return {
-        name: _example(inner if isinstance(inner, Mapping) else {}, root, depth + 1)
-        for name, inner in (properties if isinstance(properties, Mapping) else {}).items()
-        if depth < _DEEPEST or name in demanded
-    }
-
-
-def _array(schema: Schema, root: Schema, depth: int) -> Json:
-    items, fewest = schema.get("items"), schema.get("minItems")
-    if depth >= _DEEPEST or not isinstance(items, Mapping):
-        return []
-    return [_example(items, root, depth + 1)] * max(1, fewest if isinstance(fewest, int) else 1)
-
-
-def _string(schema: Schema) -> str:
+def _length(schema: Schema) -> int:
     shortest, longest = schema.get("minLength"), schema.get("maxLength")
     size = max(len(_TEXT) - 1, shortest if isinstance(shortest, int) else 0)
-    if isinstance(longest, int):
-        size = min(size, longest)
-    return (_TEXT * (size // len(_TEXT) + 1))[:size]
+    return min(size, longest) if isinstance(longest, int) else size
 
 
 def _number(schema: Schema, *, whole: bool) -> int | float:

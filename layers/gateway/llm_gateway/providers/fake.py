@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
 from llm_gateway.provider_errors import AnswerTruncated, ProviderError
-from llm_gateway.providers.example import example_of
+from llm_gateway.providers.example import NoExample, Schema, example_of
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
 
 _ERRORS = ProviderError.kinds()
@@ -100,10 +100,17 @@ def _answer(model: ModelSpec, messages: Sequence[Message], options: ModelOptions
         "digest": hashlib.sha256(sent.encode()).hexdigest()[:12],
     }
     if options.output_schema is not None:
-        return json.dumps(example_of(options.output_schema))
+        return _example(options.output_schema)
     if options.output_format == "json":
         return json.dumps(facts)
     return (
         f"[test mode] {facts['model']} was sent {facts['messages']} message(s) of "
         f"{facts['characters']} characters, digest {facts['digest']}."
     )
+
+
+def _example(schema: Schema) -> str:
+    try:
+        return json.dumps(example_of(schema))
+    except NoExample:
+        raise AnswerTruncated("An example of the output schema would be longer than any answer.") from None

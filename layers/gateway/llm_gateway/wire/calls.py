@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from llm_gateway.models import LABEL_PATTERN, TIMEOUT_RANGE_S, FinishReason, OutputFormat
-from llm_gateway.wire.fields import Metadata, Name, Parameters, ServiceName, Usd, Wire
+from llm_gateway.wire.fields import JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
 
 CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
 IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,255}$"
@@ -18,7 +18,7 @@ class Output(Wire):
     """What the answer has to be; what is left out is the prompt's choice."""
 
     format: OutputFormat | None = Field(None, description="`json` if a schema is given.")
-    json_schema: dict[str, JsonValue] | None = Field(
+    json_schema: JsonObject | None = Field(
         None, alias="schema", description="JSON Schema that the answer has to fit."
     )
     repair: bool | None = Field(
@@ -48,9 +48,7 @@ class CallRequest(Wire):
         description="Whoever the answer is for, by any name: the same key gets the same version of a label "
         "that has a canary. `calling_service` if left out.",
     )
-    variables: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Values of the prompt's variables."
-    )
+    variables: JsonObject = Field(default_factory=dict, description="Values of the prompt's variables.")
     provider: Name | None = Field(None, examples=["openai"])
     model: Name | None = Field(None, description="`gpt-4o-mini`, or `openai/gpt-4o-mini`.")
     parameters: Parameters = Field(default_factory=Parameters)

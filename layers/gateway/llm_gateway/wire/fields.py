@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
@@ -32,6 +32,9 @@ Usd = Annotated[
     Field(description="US dollars, exact, as a decimal string.", examples=["0.000123"]),
 ]
 Instant = Annotated[datetime, PlainSerializer(lambda value: to_iso(value), return_type=str, when_used="json")]
+
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(lambda value: _as_json(value))]
 
 
 class Wire(BaseModel):
@@ -60,6 +63,18 @@ class Parameters(Wire):
             max_tokens=self.max_tokens,
             stop=tuple(self.stop or ()),
         )
+
+
+def _as_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The value, if it can be sent on: Python's numbers and texts go further than JSON's.
+
+    Lambda decodes events itself and lets such values in; over HTTP it is `1e400` that becomes one.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # Unicode errors are such
+        raise PydanticCustomError("not_json", "not JSON") from None
+    return value
 
 
 def _small(metadata: dict[str, str]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from llm_gateway.rollup import (
 from llm_gateway.wire.usage import UsageBucket, UsageStats, UsageTotals
 
 Dimension = Literal["calling_service", "provider", "model", "prompt", "prompt_version", "status", "test_mode"]
+_YEARS = range(1970, 9999)  # so that rounding and zones never lead beyond what a time can be
 _LONGEST: dict[ReportWidth, timedelta] = {
     "hour": timedelta(days=31),
     "day": timedelta(days=400),
@@ -57,6 +58,10 @@ class UsageQuery(BaseModel):
             InvalidParameter: The range is empty, reversed or too long.
             Forbidden: It asks for the usage of another service.
         """
+        for name, moment in (("start", self.start), ("end", self.end)):
+            if moment.year not in _YEARS:
+                years = f"from {_YEARS.start} to {_YEARS.stop - 1}"
+                raise InvalidParameter(f"'{name}' must lie in the years {years}.", param=name)
         start, end = _checked_range(self.start.astimezone(UTC), self.end.astimezone(UTC), self.bucket)
         filters: dict[str, DimensionValue] = {
             "calling_service": caller.usage_filter(self.calling_service),
