@@ -93,7 +93,7 @@ OnRetry = Callable[[Retry], None]
 
 @dataclass(slots=True)
 class Tally:
-    """What a call has cost so far, all its questions to models included; it outlives a call that is cancelled.
+    """What a call has cost so far, a repair included; it outlives a call that is cancelled.
 
     Attributes:
         told: Hears of every failure after which the call goes on.
@@ -106,6 +106,7 @@ class Tally:
     spent: list[Spending] = field(default_factory=list)
 
     def bill(self, model: ModelSpec, usage: TokenUsage | None) -> None:
+        """Add what an answer was billed, if the vendor says."""
         if usage is not None:
             self.spent.append(Spending(model, usage))
 
