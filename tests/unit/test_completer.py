@@ -53,7 +53,7 @@ def ask(
 ) -> Answer:
     completer = Completer({"openai": provider}, policy or RetryPolicy(), clock.sleep)
     deadline = Deadline.after(seconds, clock)
-    tally = Tally([].append if told is None else told.append)
+    tally = Tally((list[Retry]() if told is None else told).append)
     return asyncio.run(completer.complete(routes, MESSAGES, deadline, tally))
 
 

@@ -8,6 +8,7 @@ import binascii
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm_gateway.access import Caller
 from llm_gateway.errors import InvalidParameter, InvalidPath
 from llm_gateway.prompts.catalogue import PromptIndex, find_entry
 from llm_gateway.prompts.path import check_directory, check_path
@@ -24,8 +25,8 @@ class ListQuery(BaseModel):
     cursor: str | None = Field(None, max_length=1024, description="`next_cursor` of the page before.")
 
 
-async def list_prompts(index: PromptIndex, query: ListQuery) -> PromptList:
-    """One page of prompts.
+async def list_prompts(index: PromptIndex, query: ListQuery, caller: Caller) -> PromptList:
+    """One page of the prompts within the caller's reach.
 
     Raises:
         InvalidRequest: The directory or the cursor is none.
@@ -34,19 +35,21 @@ async def list_prompts(index: PromptIndex, query: ListQuery) -> PromptList:
     directory = check_directory(query.directory)
     page = await index.page(directory, query.limit, _after(query.cursor, directory))
     return PromptList(
-        prompts=[PromptSummary.of(entry) for entry in page.entries],
+        prompts=[PromptSummary.of(entry) for entry in page.entries if caller.may_read(entry.path)],
         next_cursor=None if page.next_after is None else _cursor(page.next_after),
     )
 
 
-async def prompt_metadata(index: PromptIndex, path: str) -> PromptMetadata:
+async def prompt_metadata(index: PromptIndex, path: str, caller: Caller) -> PromptMetadata:
     """Everything about one prompt but its text.
 
     Raises:
-        RequestError: There is no such prompt.
+        RequestError: There is no such prompt, or not for this caller.
         StoreUnavailable: The index does not answer.
     """
+    caller.permit_prompt(path, resolved=False)
     entry = await find_entry(index, path)
+    caller.permit_prompt(entry.path)
     labels, history = await asyncio.gather(index.labels(entry.path), index.history(entry.path))
     return PromptMetadata.of_prompt(entry, labels, history)
 

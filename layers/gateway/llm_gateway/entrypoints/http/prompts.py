@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
+from llm_gateway.access import Caller
 from llm_gateway.entrypoints import prompt_queries
+from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.wire.prompts import PromptList, PromptMetadata
 
 
-def list_router(index: PromptIndex) -> APIRouter:
+def list_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
     """GET /v1/prompts."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "ListPrompts"))
 
     @routes.get("/v1/prompts", operation_id="ListPrompts")
-    async def list_prompts(query: Annotated[ListQuery, Query()]) -> PromptList:
-        """List prompts with their basic metadata, in path order."""
-        return await prompt_queries.list_prompts(index, query)
+    async def list_prompts(query: Annotated[ListQuery, Query()], caller: Caller = known) -> PromptList:
+        """List the prompts within the caller's reach, with their basic metadata, in path order."""
+        return await prompt_queries.list_prompts(index, query, caller)
 
     return routes
 
 
-def metadata_router(index: PromptIndex) -> APIRouter:
+def metadata_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
     """GET /v1/prompts/{path}."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "GetPromptMetadata"))
 
     @routes.get("/v1/prompts/{path:path}", operation_id="GetPromptMetadata")
     async def get_prompt_metadata(
         path: Annotated[str, Path(description="Path of the prompt.", examples=["support/reply.prompt"])],
+        caller: Caller = known,
     ) -> PromptMetadata:
         """Describe a prompt: variables, schema, parameters, versions, labels, size; never its text."""
-        return await prompt_queries.prompt_metadata(index, path)
+        return await prompt_queries.prompt_metadata(index, path, caller)
 
     return routes

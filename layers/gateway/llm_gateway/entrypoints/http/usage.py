@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
+from llm_gateway.access import Caller
+from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.rollup import RollupStore
 from llm_gateway.wire.usage import UsageStats
 
 
-def router(rollups: RollupStore) -> APIRouter:
+def router(rollups: RollupStore, callers: RequestCallers) -> APIRouter:
     """The endpoint."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "GetUsageStats"))
 
     @routes.get("/v1/usage", operation_id="GetUsageStats")
-    async def get_usage_stats(query: Annotated[UsageQuery, Query()]) -> UsageStats:
+    async def get_usage_stats(query: Annotated[UsageQuery, Query()], caller: Caller = known) -> UsageStats:
         """Sum calls, tokens, cost and errors by time and by whatever tells calls apart."""
-        return await usage_stats(rollups, query)
+        return await usage_stats(rollups, query, caller)
 
     return routes
