@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from llm_gateway.access import Callers
 from llm_gateway.call_limit import CallLimit
-from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2
+from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
+from llm_gateway.entrypoints.grpc_api.interceptors import CallInterceptor
+from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.prompts.catalogue import PromptIndex
@@ -19,15 +23,7 @@ from llm_gateway.rollup import RollupStore
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver
 
-SERVICE = llm_gateway_pb2.DESCRIPTOR.services_by_name["LlmGateway"].full_name
-
-
-class Callers(Protocol):
-    """Tells who calls."""
-
-    async def authenticate(self, authorization: str | None) -> object:
-        """The caller that the credentials belong to."""
-        ...
+_LAST_WRITES_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class GrpcServices:
     """What the methods are answered with.
 
     Attributes:
-        calls: CallPrompt.
+        calls: CallPrompt, which checks what the caller may do.
         prompt_index: ListPrompts and GetPromptMetadata.
         rollups: GetUsageStats.
         observer: Logs and metrics.
@@ -79,10 +75,12 @@ class GrpcServer:
     """
 
     def __init__(self, services: GrpcServices, options: GrpcOptions) -> None:
-        self._services = services
         self._options = options
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=self._channel_options())
+        self._boundary = CallInterceptor(SERVICE, services.observer, services.callers, services.limiter)
+        self._server = grpc.aio.server(interceptors=[self._boundary], options=self._channel_options())
+        servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups)
+        llm_gateway_pb2_grpc.add_LlmGatewayServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -106,9 +104,17 @@ class GrpcServer:
             await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, let those under way end for `grace_s` seconds, then cancel them."""
+        """Take no new calls, let those under way end for `grace_s` seconds, then cancel them.
+
+        When it returns, what they cost is written down.
+        """
         await self.set_serving(False)
-        await self._server.stop(grace_s)
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        await asyncio.sleep(0)
+        await self._boundary.idle(grace_s)
+        await self._server.stop(0)  # whoever watches our health would stay to the end of the grace
+        await stopping
+        await self._boundary.idle(_LAST_WRITES_S)
 
     async def wait(self) -> None:
         """Wait until it has stopped."""
