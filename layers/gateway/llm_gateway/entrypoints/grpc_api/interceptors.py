@@ -24,8 +24,8 @@ from llm_gateway.models import TIMEOUT_RANGE_S
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]  # to its stubs a synchronous one, hence Any where it is called
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]  # to its stubs a synchronous one, hence Any where it is called
 
 
 @dataclass(frozen=True, slots=True)

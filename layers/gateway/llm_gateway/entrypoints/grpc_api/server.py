@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from llm_gateway.access import Callers
 from llm_gateway.call_limit import CallLimit
+from llm_gateway.entrypoints.grpc_api import health
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
 from llm_gateway.entrypoints.grpc_api.interceptors import CallInterceptor
 from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
@@ -76,14 +76,14 @@ class GrpcServer:
 
     def __init__(self, services: GrpcServices, options: GrpcOptions) -> None:
         self._options = options
-        self._health = health.aio.HealthServicer()
+        self._health = health.HealthService(SERVICE)
         self._boundary = CallInterceptor(SERVICE, services.observer, services.callers, services.limiter)
         self._server = grpc.aio.server(interceptors=[self._boundary], options=self._channel_options())
         servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups)
         llm_gateway_pb2_grpc.add_LlmGatewayServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (SERVICE, health.NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:
@@ -99,9 +99,7 @@ class GrpcServer:
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether calls are welcome; calls are answered either way."""
-        states = health_pb2.HealthCheckResponse
-        for name in ("", SERVICE):
-            await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
+        await self._health.set_serving(serving)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those under way end for `grace_s` seconds, then cancel them.
@@ -109,11 +107,8 @@ class GrpcServer:
         When it returns, what they cost is written down.
         """
         await self.set_serving(False)
-        stopping = asyncio.create_task(self._server.stop(grace_s))
-        await asyncio.sleep(0)
-        await self._boundary.idle(grace_s)
-        await self._server.stop(0)  # whoever watches our health would stay to the end of the grace
-        await stopping
+        self._health.end_watches()
+        await self._server.stop(grace_s)
         await self._boundary.idle(_LAST_WRITES_S)
 
     async def wait(self) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import grpc
 from google.protobuf.message import Message
 from pydantic import BaseModel
 from typing_extensions import override
@@ -22,8 +21,10 @@ from llm_gateway.rollup import RollupStore
 from llm_gateway.validation import validated
 from llm_gateway.wire.calls import CallRequest
 
+if TYPE_CHECKING:
+    from llm_gateway.entrypoints.grpc_api.interceptors import Context
+
 SERVICE = pb.DESCRIPTOR.services_by_name["LlmGateway"].full_name
-Context = grpc.aio.ServicerContext[Any, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 
