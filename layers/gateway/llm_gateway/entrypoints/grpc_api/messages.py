@@ -124,8 +124,9 @@ def _number(value: float, place: str) -> int | float:
 
 
 def _bad(place: str, rule: str) -> InvalidParameter:
-    param = place[:200]
-    return InvalidParameter(f"'{param}' {rule}.", param=param)
+    # Names in a schema are the caller's own text, as those of variables, which logs know to leave out.
+    param = place[:200] if place.startswith("variables.") else "output.schema"
+    return InvalidParameter(f"'{place[:200]}' {rule}.", param=param)
 
 
 def _fill(message: Message, fields: Mapping[str, Any]) -> None:
