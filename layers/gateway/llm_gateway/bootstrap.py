@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from llm_gateway.errors import ConfigurationError
+from llm_gateway.errors import ConfigurationError, InvalidRequest
 from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Telemetry
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from boto3 import Session
     from botocore.config import Config
     from httpx2 import AsyncClient
+    from mypy_boto3_codedeploy import CodeDeployClient
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from llm_gateway.keys import Keys, KeyStore, Pepper
     from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.prompts.indexing import PromptIndexer
+    from llm_gateway.stores.checked_version import CheckedVersion
     from llm_gateway.stores.event_bus import EventBridgeBus
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
@@ -220,6 +223,30 @@ class Parts:
         from llm_gateway.stores.prompt_bucket import S3PromptFiles
 
         return S3PromptFiles(self._s3, self.settings.required("prompt_bucket"))
+
+    @cached_property
+    def deployment_check(self) -> Mapping[str, Any]:
+        """What a new version is called with."""
+        from llm_gateway.validation import decode_json
+
+        try:
+            return decode_json(self.settings.deployment_check.encode())
+        except InvalidRequest as error:
+            raise ConfigurationError(f"LLM_GATEWAY_DEPLOYMENT_CHECK: {error.message}") from error
+
+    @cached_property
+    def checked_version(self) -> CheckedVersion:
+        """The version that a deployment is about to give traffic."""
+        from llm_gateway.stores.checked_version import CheckedVersion
+
+        def functions() -> LambdaClient:
+            return self._session.client("lambda", config=patient)
+
+        def deployments() -> CodeDeployClient:
+            return self._session.client("codedeploy", config=self._client_config)
+
+        patient = self._client_config.merge(_one_call())
+        return CheckedVersion(functions, deployments, self.settings.required("checked_function"))
 
     async def caller(self) -> str:
         """Who we are to AWS, as an ARN."""
@@ -414,6 +441,13 @@ class Parts:
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=16,
         )
+
+
+def _one_call() -> Config:
+    """For an invoke that takes as long as a call may, and is made once."""
+    from botocore.config import Config
+
+    return Config(read_timeout=130, retries={"mode": "standard", "total_max_attempts": 1})
 
 
 def _now() -> datetime:

@@ -59,6 +59,8 @@ class Settings:
         event_bus: EventBridge bus that is told of budgets that come to their end.
         answer_queue_url: SQS queue for answers to queued calls.
         failure_queue_url: SQS queue for errors of queued calls.
+        checked_function: ARN of the version of call_prompt that a deployment is about to give traffic.
+        deployment_check: JSON of the request that such a version is called with.
         lazy_imports: False loads all of the vendor's SDK at once, should a new release of it need that.
         lean_aws: False writes usage through the whole of the AWS SDK, at twice the CPU.
         openai_secret_arn: Secrets Manager secret with the OpenAI key, or a JSON object of keys by provider.
@@ -103,6 +105,8 @@ class Settings:
     event_bus: str = "default"
     answer_queue_url: str | None = None
     failure_queue_url: str | None = None
+    checked_function: str | None = None
+    deployment_check: str = '{"prompt": "deployment_check"}'
     lazy_imports: bool = True
     lean_aws: bool = True
     openai_secret_arn: str | None = None
@@ -232,6 +236,8 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "event_bus": _text,
     "answer_queue_url": _text,
     "failure_queue_url": _text,
+    "checked_function": _text,
+    "deployment_check": _text,
     "lazy_imports": _flag,
     "lean_aws": _flag,
     "openai_secret_arn": _text,
