@@ -13,7 +13,7 @@ from llm_gateway.errors import StoreUnavailable
 from tests.fakes import RecordingObserver
 from tests.functions.conftest import read_event
 
-REQUEST = {"prompt": "deployment_check", "variables": {}}
+REQUEST = {"prompt": "deployment_check", "variables": {"word": "ok"}}
 
 
 class Version:

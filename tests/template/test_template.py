@@ -206,6 +206,39 @@ def test_calls_are_told_to_a_bus_only_if_one_is_named() -> None:
     assert source["Properties"]["MaximumRecordAgeInSeconds"] < 86_400  # within the stream's own memory
 
 
+def test_a_models_file_is_read_by_those_who_need_it_and_nothing_beside_it() -> None:
+    resource = translated()["Resources"]["ReadModelsFile"]
+    assert resource["Condition"] == "HasModelsFile"
+    [statement] = resource["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Action"], statement["Resource"]) == (
+        "s3:GetObject",
+        {"Fn::Sub": "arn:${AWS::Partition}:s3:::${ModelsFileBucket}/${ModelsFileKey}"},
+    )
+    readers = {role["Ref"].removesuffix("Role") for role in resource["Properties"]["Roles"]}
+    told = {
+        name
+        for name, properties in FUNCTIONS.items()
+        if "LLM_GATEWAY_MODELS_FILE" in properties.get("Environment", {}).get("Variables", {})
+    }
+    assert readers == told == {*MODEL_CALLERS, "ListModelsFunction"}
+    place = {"Fn::Sub": "s3://${ModelsFileBucket}/${ModelsFileKey}"}
+    for name in told:
+        variables = FUNCTIONS[name]["Environment"]["Variables"]
+        assert variables["LLM_GATEWAY_MODELS_FILE"] == {"Fn::If": ["HasModelsFile", place, ""]}
+
+
+def test_every_function_that_writes_the_ledger_alarms_when_a_record_is_nowhere() -> None:
+    watched = {
+        dimension["Value"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+        and resource["Properties"]["MetricName"] == "UsageNotRecorded"
+        for dimension in resource["Properties"]["Dimensions"]
+        if dimension["Name"] == "service"
+    }
+    assert watched == {folder_of(name) for name in MODEL_CALLERS}
+
+
 def test_every_function_has_a_log_group_that_forgets() -> None:
     groups = {p["LoggingConfig"]["LogGroup"]["Ref"] for p in FUNCTIONS.values()}
     assert len(groups) == len(FUNCTIONS)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from llm_gateway.stores.queue import SqsQueue
     from llm_gateway.stores.rollup_repair import DynamoRollupRepair
     from llm_gateway.stores.rollup_table import DynamoRollups
+    from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
     from llm_gateway.usage import UsageLedger
 
 
@@ -275,6 +276,13 @@ class Parts:
         from llm_gateway.stores.ledger_reading import DynamoLedgerReader
 
         return DynamoLedgerReader(self._dynamodb, self.settings.required("usage_table"))
+
+    @cached_property
+    def usage_file_repair(self) -> SqliteUsageRepair:
+        """Sums and ledger in a file, to be set right; it has no stream, so what is put there is counted."""
+        from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
+
+        return SqliteUsageRepair(Path(self.settings.required("usage_file")), counts_at_once=True)
 
     @cached_property
     def usage_bus(self) -> EventBridgeBus:

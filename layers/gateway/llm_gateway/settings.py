@@ -49,6 +49,7 @@ class Settings:
         prompt_cache_ttl_s: How long an environment may trust its view of what is current.
         prompt_cache_bytes: Bound of the compiled prompts kept in memory, in bytes of source.
         usage_table: DynamoDB table of ledger and rollups.
+        usage_file: SQLite file of ledger and rollups, instead of the table.
         usage_queue_url: SQS queue for records that the ledger does not take; None has only the log.
         usage_retention_days: Life of a ledger item; rollups stay.
         usage_event_bus: Name of the EventBridge bus that each call is told to.
@@ -95,6 +96,7 @@ class Settings:
     prompt_cache_ttl_s: float = 1.0
     prompt_cache_bytes: int = 16_777_216
     usage_table: str | None = None
+    usage_file: str | None = None
     usage_queue_url: str | None = None
     usage_retention_days: int = 400
     usage_event_bus: str | None = None
@@ -106,7 +108,7 @@ class Settings:
     answer_queue_url: str | None = None
     failure_queue_url: str | None = None
     checked_function: str | None = None
-    deployment_check: str = '{"prompt": "deployment_check"}'
+    deployment_check: str = '{"prompt": "deployment_check", "variables": {"word": "ok"}}'
     lazy_imports: bool = True
     lean_aws: bool = True
     openai_secret_arn: str | None = None
@@ -226,6 +228,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "prompt_cache_ttl_s": _number(float, 0, 3_600),
     "prompt_cache_bytes": _number(int, 0, 1_000_000_000),
     "usage_table": _text,
+    "usage_file": _text,
     "usage_queue_url": _text,
     "usage_retention_days": _number(int, 1, 3_650),
     "usage_event_bus": _text,

@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.rollup import (
     DIMENSION_NAMES,
+    EXACT,
     TOTAL_NAMES,
     BucketWidth,
     Dimensions,
@@ -36,8 +37,8 @@ from llm_gateway.usage import UsageRecord
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+_MIGRATIONS = (
+    """
 CREATE TABLE ledger (
     call_id TEXT PRIMARY KEY, started_at TEXT NOT NULL, counted INTEGER NOT NULL DEFAULT 0,
     record TEXT NOT NULL
@@ -47,10 +48,16 @@ CREATE TABLE rollup (
     width TEXT NOT NULL, start TEXT NOT NULL, dimensions TEXT NOT NULL, totals TEXT NOT NULL,
     PRIMARY KEY (width, start, dimensions)
 ) WITHOUT ROWID;
-"""
+""",
+    "ALTER TABLE rollup ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;",
+)
+"""Each makes of a file of one version one of the next; a new file has version 0."""
 _MOST_AT_ONCE = 500
 _BUSY_TIMEOUT_S = 5.0
-_EXACT = Context(prec=100)
+_PUT_TOTALS = """
+INSERT INTO rollup (width, start, dimensions, totals) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET totals = excluded.totals, revision = revision + 1
+"""
 
 Write = Callable[[sqlite3.Connection], int]
 
@@ -107,7 +114,7 @@ class SqliteUsage:
     async def record(self, record: UsageRecord) -> None:
         """See UsageLedger.record."""
         with _as_unavailable():
-            text = _codec().dump_json(record).decode()
+            text = record_codec().dump_json(record).decode()
         row = (record.call_id, record.started_at.isoformat(), text)
 
         def keep(connection: sqlite3.Connection) -> int:
@@ -127,7 +134,7 @@ class SqliteUsage:
         question = (width, start.isoformat(), end.isoformat())
         sql = "SELECT start, dimensions, totals FROM rollup WHERE width = ? AND start >= ? AND start < ?"
         rows = await asyncio.to_thread(self._rows, sql, question)
-        return [_rollup(width, *row) for row in rows]
+        return [rollup_of_row(width, *row) for row in rows]
 
     async def records(self, start: datetime, end: datetime) -> Sequence[UsageRecord]:
         """The calls that began in [start, end), in order."""
@@ -135,7 +142,7 @@ class SqliteUsage:
             "SELECT record FROM ledger WHERE started_at >= ? AND started_at < ? ORDER BY started_at, call_id"
         )
         rows = await asyncio.to_thread(self._rows, sql, (start.isoformat(), end.isoformat()))
-        return [_codec().validate_json(text) for (text,) in rows]
+        return [record_codec().validate_json(text) for (text,) in rows]
 
     async def forget(self, before: datetime) -> int:
         """Delete calls that began before a moment, and tell how many; their sums stay."""
@@ -162,7 +169,7 @@ class SqliteUsage:
             self._jobs.put(job)
         return await job.done
 
-    def _rows(self, sql: str, arguments: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def _rows(self, sql: str, arguments: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
         with _as_unavailable(), closing(self._open()) as connection:
             return connection.execute(sql, arguments).fetchall()
 
@@ -218,16 +225,16 @@ class SqliteUsage:
 def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > _SCHEMA_VERSION:
+    if version > len(_MIGRATIONS):
         connection.execute("ROLLBACK")
         raise StoreUnavailable(
             f"The usage file is of version {version}, which this gateway does not know.",
             details={"reason": "version"},
         )
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
+    for migration in _MIGRATIONS[version:]:
+        for statement in migration.split(";"):
             connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
     connection.execute("COMMIT")
 
 
@@ -235,25 +242,31 @@ def _count(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> in
     """Mark those that are not counted yet and add them, as the ledger has them, to their sums."""
     mark = "UPDATE ledger SET counted = 1 WHERE call_id = ? AND counted = 0 RETURNING record"
     marked = [connection.execute(mark, (record.call_id,)).fetchall() for record in records]
-    new = [_codec().validate_json(text) for rows in marked for (text,) in rows]
-    with localcontext(_EXACT):
+    new = [record_codec().validate_json(text) for rows in marked for (text,) in rows]
+    with localcontext(EXACT):
         _add(connection, rollups_of(new))
     return len(new)
 
 
 def _add(connection: sqlite3.Connection, rollups: Sequence[Rollup]) -> None:
     for rollup in rollups:
-        key = (rollup.width, rollup.start.isoformat(), _dimensions(rollup.dimensions))
+        key = rollup_row_key(rollup)
         found = connection.execute(
             "SELECT totals FROM rollup WHERE width = ? AND start = ? AND dimensions = ?", key
         ).fetchone()
-        totals = rollup.totals + (_totals(found[0]) if found else Totals())
-        text = json.dumps({name: str(value) for name, value in asdict(totals).items()})
-        connection.execute("INSERT OR REPLACE INTO rollup VALUES (?, ?, ?, ?)", (*key, text))
+        put_totals(connection, key, rollup.totals + (_totals(found[0]) if found else Totals()))
 
 
-def _dimensions(dimensions: Dimensions) -> str:
-    return json.dumps([getattr(dimensions, name) for name in DIMENSION_NAMES])
+def put_totals(connection: sqlite3.Connection, key: tuple[str, str, str], totals: Totals) -> None:
+    """Give a rollup these totals, and with them a new revision."""
+    text = json.dumps({name: str(value) for name, value in asdict(totals).items()})
+    connection.execute(_PUT_TOTALS, (*key, text))
+
+
+def rollup_row_key(rollup: Rollup) -> tuple[str, str, str]:
+    """What a rollup's row is found by."""
+    dimensions = json.dumps([getattr(rollup.dimensions, name) for name in DIMENSION_NAMES])
+    return rollup.width, rollup.start.isoformat(), dimensions
 
 
 def _totals(text: str) -> Totals:
@@ -264,7 +277,8 @@ def _totals(text: str) -> Totals:
     )
 
 
-def _rollup(width: BucketWidth, start: str, dimensions: str, totals: str) -> Rollup:
+def rollup_of_row(width: BucketWidth, start: str, dimensions: str, totals: str) -> Rollup:
+    """A rollup back from its row."""
     return Rollup(width, datetime.fromisoformat(start), Dimensions(*json.loads(dimensions)), _totals(totals))
 
 
@@ -281,7 +295,8 @@ def _as_unavailable() -> Iterator[None]:
 
 
 @cache
-def _codec() -> TypeAdapter[UsageRecord]:
+def record_codec() -> TypeAdapter[UsageRecord]:
+    """Records from and to their text on the ledger."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(UsageRecord)
