@@ -34,7 +34,7 @@ def test_a_restored_environment_has_parts_a_loop_and_a_seed_of_its_own(hooks: li
 
     def build(parts: Parts) -> LambdaHandler:
         seen.append((parts, event_loop(), random.random()))
-        return lambda event, context: {"made": len(seen), "event": event}
+        return lambda event, _context: {"made": len(seen), "event": event}
 
     random.seed(7)
     _, handler = loaded("snapshot", build)
