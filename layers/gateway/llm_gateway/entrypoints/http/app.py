@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
@@ -16,12 +14,6 @@ from llm_gateway.entrypoints.http.boundary import (
     exception_handlers,
 )
 from llm_gateway.validation import explained
-from llm_gateway.wire.answers import ErrorBody
-
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "The request cannot be served as it stands."},
-    "5XX": {"model": ErrorBody, "description": "The gateway or a provider failed."},
-}
 
 
 def create_app(*routers: APIRouter, observer: RequestObserver) -> FastAPI:
@@ -37,7 +29,7 @@ def create_app(*routers: APIRouter, observer: RequestObserver) -> FastAPI:
         exception_handlers=exception_handlers(observer),
     )
     for router in routers:
-        app.include_router(router, responses=ERROR_RESPONSES)
+        app.include_router(router)
 
     @app.exception_handler(RequestValidationError)
     async def bad_query(request: Request, error: RequestValidationError) -> JSONResponse:

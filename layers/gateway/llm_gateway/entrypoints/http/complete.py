@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, FastAPI
@@ -10,12 +11,46 @@ from pydantic import BaseModel
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
+from llm_gateway.wire.answers import ErrorBody
 from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
 
 _OPEN_PATHS = {"/health"}
+_EVERYWHERE = (429, 500, 504)
+_KEYED = (400, 401, 403, *_EVERYWHERE)
+_READING = (*_KEYED, 503)
+_STATUSES: Mapping[str, Sequence[int]] = {
+    "CallPrompt": (*_READING, 404, 409, 413, 415, 422, 502),
+    "ListModels": _KEYED,
+    "ListPrompts": _READING,
+    "GetPromptMetadata": (*_READING, 404),
+    "GetUsageStats": _READING,
+    "Health": _EVERYWHERE,
+    "Readiness": _KEYED,
+}
+_MEANINGS = {
+    400: "The request cannot be served as it stands.",
+    401: "Nobody knows who calls.",
+    403: "The caller may not do this.",
+    404: "There is no such prompt, version or label.",
+    409: "The idempotency key is in use, or was used for another request.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+    422: "The prompt is broken, or the vendor or the model refuses.",
+    429: "Too many requests, or a budget is used up.",
+    500: "The gateway failed.",
+    502: "The model's vendor failed.",
+    503: "A store does not answer, or there is no place; try again.",
+    504: "The time is up.",
+}
+_REQUEST_ID: dict[str, Any] = {
+    "x-request-id": {"description": "Names the request, in the logs as well.", "schema": {"type": "string"}}
+}
+_RETRY_AFTER: dict[str, Any] = {
+    "retry-after": {"description": "Seconds, where they are known.", "schema": {"type": "string"}}
+}
 
 
 def complete_app(parts: Parts) -> FastAPI:
@@ -46,18 +81,35 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document: FastAPI's, with the body it does not see and the errors as they are."""
     document = app.openapi()
     schemas: dict[str, Any] = document["components"]["schemas"]
-    schemas |= {**_schema(CallRequest), **_schema(CallResponse, "serialization")}
+    schemas |= {**_schema(CallRequest), **_schema(CallResponse, "serialization"), **_schema(ErrorBody)}
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            operation["responses"].pop("422", None)  # bad input is a 400 of our own shape
+            operation["responses"] = _responses(operation)
             if path not in _OPEN_PATHS:
                 operation["security"] = [{"GatewayKey": []}]
     document["components"]["securitySchemes"] = {
         "GatewayKey": {"type": "http", "scheme": "bearer", "bearerFormat": "lgw_<id>_<secret>"}
     }
     return document
+
+
+def _responses(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers of an operation: its own, and each status of an error, always of the one shape."""
+    own = {status: answer for status, answer in operation["responses"].items() if status in ("200", "503")}
+    errors = {str(status): _error(status) for status in sorted(_STATUSES[operation["operationId"]])}
+    answers = {**errors, **own}
+    return {
+        status: {**answers[status], "headers": {**_REQUEST_ID, **answers[status].get("headers", {})}}
+        for status in sorted(answers)
+    }
+
+
+def _error(status: int) -> dict[str, Any]:
+    schema = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+    error: dict[str, Any] = {"description": _MEANINGS[status], "content": {"application/json": schema}}
+    return {**error, "headers": _RETRY_AFTER} if status in (409, 429, 503) else error
 
 
 def _schema(
