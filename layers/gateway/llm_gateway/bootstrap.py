@@ -161,7 +161,8 @@ class Parts:
     @cached_property
     def rollups(self) -> RollupStore:
         """Sums over calls; GetUsageStats reads them, the stream adds to them."""
-    
+        from llm_gateway.stores.rollup_table import DynamoRollups
+
         return DynamoRollups(self._aws.dynamodb, self.settings.required("usage_table"))
 
     @cached_property
@@ -181,10 +182,7 @@ class Parts:
     @cached_property
     def usage_bus(self) -> EventBridgeBus:
         """Who wants to hear of each call."""
-        from llm_gateway.providers.openai import OpenAIProvider
-    from llm_gateway.rollup import RollupStore
-    from llm_gateway.stores.aws_clients import AwsClients
-    from llm_gateway.stores.event_bus import EventBridgeBus
+        from llm_gateway.stores.event_bus import EventBridgeBus
 
         return EventBridgeBus(self._aws.events, self.settings.required("usage_event_bus"))
 
@@ -323,9 +321,14 @@ class Parts:
 
     @property
     def _provider_keys(self) -> Read:
-        from llm_gateway.stores.provider_keys import in_secrets_manager
+        from llm_gateway.stores.provider_keys import as_given, in_file, in_secrets_manager
 
-        return in_secrets_manager(lambda: self._aws.secrets, self.settings.required("openai_secret_arn"))
+        settings = self.settings
+        if settings.openai_api_key is not None:
+            return as_given(settings.openai_api_key)
+        if settings.openai_api_key_file is not None:
+            return in_file(Path(settings.openai_api_key_file))
+        return in_secrets_manager(lambda: self._aws.secrets, settings.required("openai_secret_arn"))
 
     @cached_property
     def _aws(self) -> AwsClients:

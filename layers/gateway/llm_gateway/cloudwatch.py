@@ -1,4 +1,4 @@
-"""Metrics for CloudWatch: lines in its embedded metric format, or a part of a log line that is there anyway."""
+"""Metrics for CloudWatch in its embedded format: a line of their own, or a part of a line that is there."""
 
 from __future__ import annotations
 

@@ -58,9 +58,10 @@ class ProviderKey:
 
 def in_secrets_manager(client: Callable[[], SecretsManagerClient], arn: str) -> Read:
     """Reads a secret of AWS; the client is asked for when it is first needed."""
-    from llm_gateway.stores.aws import Refused, ask
 
     async def read() -> str:
+        from llm_gateway.stores.aws import Refused, ask
+
         try:
             answer = await ask(client().get_secret_value, SecretId=arn)
         except (Refused, StoreUnavailable) as error:

@@ -113,12 +113,13 @@ class SqliteFile:
             StoreUnavailable: Nothing is written.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(work, loop, loop.create_future())
+        done: asyncio.Future[T] = loop.create_future()
+        job = _Job(work, loop, done)
         with self._gate:
             if self._closed:
                 raise StoreUnavailable("The usage store is closed.", details={"reason": "closed"})
             self._jobs.put(job)
-        return await job.done
+        return await done
 
     async def read(self, sql: str, arguments: Sequence[str]) -> list[tuple[Any, ...]]:
         """The rows of a question.
