@@ -1,4 +1,4 @@
-"""Keys of the providers: from AWS Secrets Manager, from a file, or as they were given."""
+"""Keys of the providers, from wherever they are read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from llm_gateway.errors import ConfigurationError, StoreUnavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
+from llm_gateway.errors import ConfigurationError
 
 _KEPT_S = 300
 _OWNER_OF_PLAIN_TEXT = "openai"
@@ -27,7 +23,7 @@ class ProviderKey:
     What is read holds OpenAI's key as plain text, or a JSON object with the key of each provider by its name.
 
     Args:
-        read: Reads it; see below.
+        read: Reads it.
         name: The provider.
         clock: Seconds that only grow.
     """
@@ -56,21 +52,6 @@ class ProviderKey:
         return key
 
 
-def in_secrets_manager(client: Callable[[], SecretsManagerClient], arn: str) -> Read:
-    """Reads a secret of AWS; the client is asked for when it is first needed."""
-
-    async def read() -> str:
-        from llm_gateway.stores.aws import Refused, ask
-
-        try:
-            answer = await ask(client().get_secret_value, SecretId=arn)
-        except (Refused, StoreUnavailable) as error:
-            raise _unreadable() from error
-        return answer.get("SecretString", "")
-
-    return read
-
-
 def in_file(path: Path) -> Read:
     """Reads a file, for example a secret that Docker or Kubernetes mounts."""
 
@@ -78,7 +59,7 @@ def in_file(path: Path) -> Read:
         try:
             return await asyncio.to_thread(path.read_text, encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise _unreadable() from error
+            raise unreadable() from error
 
     return read
 
@@ -103,5 +84,6 @@ def key_in(text: str, provider: str) -> str:
     return str(keys.get(provider) or "").strip()
 
 
-def _unreadable() -> ConfigurationError:
+def unreadable() -> ConfigurationError:
+    """The error for keys that cannot be read."""
     return ConfigurationError("The provider's key cannot be read; see the gateway's logs.")
