@@ -299,7 +299,7 @@ class Parts:
 
         own = Endpoint(self.settings.openai_base_url)
         endpoints = {"openai": own, **self.model_catalogue.endpoints}
-        keys = self._provider_keys
+        keys = self.provider_keys
         return {
             name: OpenAIProvider(ProviderKey(keys, name), _now, endpoint, self._http)
             for name, endpoint in endpoints.items()
@@ -370,14 +370,15 @@ class Parts:
         return DynamoBudgets(self._aws.dynamodb, self.settings.required("budget_table"))
 
     @property
-    def _budget_notices(self) -> BudgetNotices:
+    def _budget_notices(self) -> BudgetNotices | None:
         from llm_gateway.stores.budget_notices import EventBus
 
         settings = self.settings
         return EventBus(lambda: self._aws.events.put_events, settings.event_bus, settings.environment)
 
     @property
-    def _provider_keys(self) -> Read:
+    def provider_keys(self) -> Read:
+        """The keys of the providers, from where the settings say."""
         from llm_gateway.stores.provider_keys import as_given, in_file
 
         settings = self.settings

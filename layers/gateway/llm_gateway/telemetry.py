@@ -154,6 +154,10 @@ class Telemetry:
         """Something an operator may want to know."""
         self.logger.info(message, extra=facts)
 
+    def warn(self, message: str, **facts: Any) -> None:
+        """Something an operator has to know."""
+        self.logger.warning(message, extra=facts)
+
     def prompts_unchecked(self, error: Exception) -> None:
         """Nobody could tell whether a prompt changed; those at hand were served on."""
         details = error.details if isinstance(error, GatewayError) else {}
