@@ -45,7 +45,7 @@ class LimitedCalls:
                 if not self._limit.closed:
                     raise
                 raise Overloaded(
-                    "The call was cut off because this process of the gateway ends; it may have been paid for."
+                    "The call was cut off as this process of the gateway ends; it may have been paid for."
                 ) from None
 
 
