@@ -1,4 +1,4 @@
-"""`llm-gateway`: prompts (lint, render, push, list, show, history, diff, label, rollback), usage, keys, serve."""
+"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback; usage; keys; serve."""
 
 from __future__ import annotations
 
