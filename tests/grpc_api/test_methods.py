@@ -59,6 +59,18 @@ def test_what_the_vendor_does_not_tell_is_unset_and_not_zero(tmp_path: Path) -> 
         run(Plan(tmp_path, vendor.url), scenario)
 
 
+def test_an_answer_is_given_whatever_the_vendor_counted(tmp_path: Path) -> None:
+    async def scenario(at: House) -> None:
+        answer = await at.stub.CallPrompt(call())
+        assert (answer.text, answer.usage.HasField("input_tokens")) == ("Hello.", False)
+        assert answer.usage.output_tokens == 5
+
+    with loopback.running() as vendor:
+        counts = {"prompt_tokens": 10**30, "completion_tokens": 5}
+        vendor.answers(Reply(body=chat_completion(usage=counts)))
+        run(Plan(tmp_path, vendor.url), scenario)
+
+
 def test_parameters_output_and_timeout_come_to_the_model(tmp_path: Path) -> None:
     async def scenario(at: House) -> None:
         request = call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from llm_gateway.access import Caller, Scopes
 from llm_gateway.access_errors import Unauthorized
+from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
@@ -151,7 +153,9 @@ def test_without_a_deadline_of_the_client_a_call_has_the_longest_time_there_is(
     run(Plan(tmp_path, calls=calls), scenario)
 
 
-def test_a_defect_is_told_without_anything_of_it(tmp_path: Path) -> None:
+def test_a_defect_is_told_and_logged_without_anything_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(at: House) -> None:
         refused = await refusal(at.stub.CallPrompt(call()))
         assert (refused.code.name, refused.info.reason) == ("INTERNAL", "internal_error")
@@ -159,6 +163,7 @@ def test_a_defect_is_told_without_anything_of_it(tmp_path: Path) -> None:
         assert [type(crash) for crash in at.observer.crashes] == [RuntimeError]
 
     run(Plan(tmp_path, calls=Heard(RuntimeError("SECRET"))), scenario)
+    assert "SECRET" not in caplog.text
 
 
 def test_an_error_with_much_to_tell_comes_through(tmp_path: Path) -> None:
@@ -369,6 +374,25 @@ def test_reflection_can_be_switched_off(tmp_path: Path) -> None:
         assert await code_of(reflected(at).read()) is grpc.StatusCode.UNIMPLEMENTED
 
     run(Plan(tmp_path, reflection=False), scenario)
+
+
+def test_it_listens_on_ipv6_as_well() -> None:
+    async def scenario() -> None:
+        services = GrpcServices(None, None, None, None, None, CallLimit(1))  # type: ignore[arg-type]
+        server = GrpcServer(services, GrpcOptions("::1", 0, 1_000))
+        port = await server.start()
+        async with grpc.aio.insecure_channel(f"[::1]:{port}") as channel:
+            stub: Any = HealthStub
+            answer = await stub(channel).Check(health_pb2.HealthCheckRequest())
+            assert answer.status == STATES.SERVING
+        await server.stop(0)
+
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    asyncio.run(scenario())
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -115,4 +115,4 @@ def test_whatever_there_is_to_tell_fits_into_what_clients_take(
     size = len(told.SerializeToString()) * 4 / 3 + len(status.message_of(error).encode()) * 3
     assert size < _MOST_TRAILER_BYTES
     assert told.message == status.message_of(error)
-    assert info.reason in ("invalid_parameter", "")
+    assert (info.reason, info.metadata["request_id"]) == ("invalid_parameter", "req-1")

@@ -32,6 +32,7 @@ JSON_NAMES: Mapping[str, str] = {"timeout": "timeout_s"}
 
 _UNSPECIFIED = "UNSPECIFIED"
 _JSON = ("google.protobuf.Struct", "google.protobuf.Value")
+_MOST_INT = 2**63 - 1
 _EXACT = 2**53  # up to here a double holds every whole number
 _LARGEST = int(sys.float_info.max)
 _DEEPEST = 30  # a level of JSON is up to three of protobuf, whose readers stop at a hundred
@@ -124,8 +125,9 @@ def _number(value: float, place: str) -> int | float:
 
 
 def _bad(place: str, rule: str) -> InvalidParameter:
-    param = place[:200]
-    return InvalidParameter(f"'{param}' {rule}.", param=param)
+    # Names in a schema are the caller's own text, as those of variables, which logs know to leave out.
+    param = place[:200] if place.startswith("variables.") else "output.schema"
+    return InvalidParameter(f"'{place[:200]}' {rule}.", param=param)
 
 
 def _fill(message: Message, fields: Mapping[str, Any]) -> None:
@@ -142,7 +144,8 @@ def _set(message: Message, field: Any, value: Any) -> None:
     elif field.is_repeated:
         _extend(getattr(message, field.name), field, value)
     elif field.message_type is None:
-        setattr(message, field.name, _scalar(field, value))
+        if not (isinstance(value, int) and value > _MOST_INT):  # nonsense of a vendor is as good as unknown
+            setattr(message, field.name, _scalar(field, value))
     elif field.message_type.full_name not in _JSON or _fits(value):
         _put(getattr(message, field.name), value)
 

@@ -116,7 +116,8 @@ class GrpcServer:
         await self._server.wait_for_termination()
 
     def _bind(self) -> int:
-        address = f"{self._options.host}:{self._options.port}"
+        host = self._options.host
+        address = f"[{host}]:{self._options.port}" if ":" in host else f"{host}:{self._options.port}"
         try:
             if self._options.credentials is None:
                 return self._server.add_insecure_port(address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -63,8 +62,9 @@ STATUS: Mapping[type[GatewayError], StatusCode] = {
 
 # Clients take 8 KB of trailers, in which the message stands twice and all bytes grow by a third or more.
 _MOST_MESSAGE_BYTES = 700
-_MOST_DETAIL_BYTES = 200
-_MOST_STATUS_BYTES = 3_000
+_MOST_INFO_BYTES = 1_200
+_MOST_FIELDS_BYTES = 1_000
+_MOST_FIELD_BYTES = 200
 _JSON_FIELDS = {json_name: name for name, json_name in JSON_NAMES.items()}
 
 
@@ -83,22 +83,19 @@ def trailers(error: GatewayError, request_id: str) -> Trailers:
     status = Status(code=status_of(error).value[0], message=message_of(error))
     for detail in (_error_info(error, request_id), _retry_info(error), _bad_request(error)):
         if detail is not None:
-            packed = AnyMessage()
-            packed.Pack(detail)
-            if status.ByteSize() + packed.ByteSize() <= _MOST_STATUS_BYTES:
-                status.details.append(packed)
+            status.details.add().Pack(detail)
     return ((REQUEST_ID_TRAILER, request_id), (DETAILS_TRAILER, status.SerializeToString()))
 
 
 def _error_info(error: GatewayError, request_id: str) -> ErrorInfo:
-    facts = {
-        "request_id": request_id,
-        "type": error.type,
-        "retryable": json.dumps(error.retryable),
-    }
-    told = {name: _text(value) for name, value in error.details.items() if name != "problems"}
-    short = {name: text for name, text in told.items() if len(text.encode()) <= _MOST_DETAIL_BYTES}
-    return ErrorInfo(reason=error.code, domain=DOMAIN, metadata={**short, **facts})
+    facts = {"request_id": request_id, "type": error.type, "retryable": json.dumps(error.retryable)}
+    info = ErrorInfo(reason=error.code, domain=DOMAIN, metadata=facts)
+    told_elsewhere = {*facts} if error.param is None else {*facts, "problems"}
+    for name in sorted(error.details.keys() - told_elsewhere):
+        text = _text(error.details[name])
+        if info.ByteSize() + len(f"{name}{text}".encode()) <= _MOST_INFO_BYTES:
+            info.metadata[name] = text
+    return info
 
 
 def _retry_info(error: GatewayError) -> RetryInfo | None:
@@ -115,10 +112,10 @@ def _bad_request(error: GatewayError) -> BadRequest | None:
         return None
     told = BadRequest()
     for field, description in _violations(error):
-        name = _cut(_JSON_FIELDS.get(field, field), _MOST_DETAIL_BYTES)
-        told.field_violations.add(field=name, description=_cut(description, _MOST_DETAIL_BYTES))
-        if told.ByteSize() > _MOST_STATUS_BYTES // 3:
+        if told.ByteSize() > _MOST_FIELDS_BYTES:
             break
+        name = _cut(_JSON_FIELDS.get(field, field), _MOST_FIELD_BYTES)
+        told.field_violations.add(field=name, description=_cut(description, _MOST_FIELD_BYTES))
     return told
 
 
