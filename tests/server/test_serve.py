@@ -103,6 +103,18 @@ def test_a_call_by_grpc_is_the_same_call(server: Serving, model: Upstream) -> No
     assert server.usage()["totals"]["requests"] == before + 1
 
 
+def test_the_command_line_calls_by_grpc(server: Serving, model: Upstream, tmp_path: Path) -> None:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [COMMAND, "call", *arguments, "--address", server.grpc_address]
+        given = environment(tmp_path, {})
+        return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+
+    model.answers(Reply(body=chat_completion("Good day, Bob.")))
+    assert call("hello", "--var", "name=Bob").stdout == "Good day, Bob.\n"
+    refused = call("missing")
+    assert (refused.returncode, refused.stderr.partition(":")[0]) == (1, "NOT_FOUND")
+
+
 def test_both_doors_say_that_it_is_ready(server: Serving) -> None:
     eventually(lambda: server.get("/health/ready").json()["status"] == "ready")
     assert health_of(server.grpc_address) == SERVING

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line import files, keys, serving, usage, usage_ledger, versions
+from llm_gateway.entrypoints.command_line import calling, files, keys, serving, usage, usage_ledger, versions
 from llm_gateway.entrypoints.command_line.output import fail
 from llm_gateway.entrypoints.command_line.places import (
     KeyStores,
@@ -97,8 +97,8 @@ def create_app(
         versions.diff, versions.label, versions.rollback,
     ):  # fmt: skip
         app.command(command.__name__.partition("_")[0])(command)
-    app.command("serve")(serving.serve)
-    app.command("health")(serving.health)
+    for command in (serving.serve, serving.health, calling.call):
+        app.command(command.__name__)(command)
     app.add_typer(_usage_commands(), name="usage")
     app.add_typer(_key_commands(), name="keys")
     return app
