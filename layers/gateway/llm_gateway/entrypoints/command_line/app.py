@@ -97,8 +97,9 @@ def create_app(
         versions.diff, versions.label, versions.rollback,
     ):  # fmt: skip
         app.command(command.__name__.partition("_")[0])(command)
-    for command in (serving.serve, serving.health, calling.call):
-        app.command(command.__name__)(command)
+    app.command()(serving.serve)
+    app.command()(serving.health)
+    app.command()(calling.call)
     app.add_typer(_usage_commands(), name="usage")
     app.add_typer(_key_commands(), name="keys")
     return app

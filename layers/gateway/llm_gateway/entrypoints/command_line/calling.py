@@ -31,7 +31,7 @@ def call(
 
     request = llm_gateway_pb2.CallPromptRequest(prompt=prompt)
     request.variables.update(read_variables(var or [], variables))
-    metadata = [] if key is None else [("authorization", f"Bearer {key}")]
+    metadata = () if key is None else (("authorization", f"Bearer {key}"),)
     if certificate is None:
         channel = grpc.insecure_channel(address)
     else:
