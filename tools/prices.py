@@ -20,8 +20,14 @@ from genai_prices import data_snapshot
 
 MODELS = Path(__file__).parent.parent / "layers" / "gateway" / "llm_gateway" / "models.toml"
 _PACKAGE = "genai-prices"
-_RATES = {"input": "input_mtok", "output": "output_mtok", "cached_input": "cache_read_mtok"}
-_GENERATED = re.compile(r"^(price|aliases) = .*\n", re.M)
+_RATES = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached_input": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+}
+_GENERATED = re.compile(r"^(price|aliases|any_date) = .*\n", re.M)
+_SOME_DAYS = ("2024-02-29", "2031-01-01")  # no model is of these: who knows them knows any
 
 
 def main() -> int:
@@ -81,16 +87,22 @@ def _blocks(text: str) -> Iterator[str]:
         aliases = _aliases(model)
         quoted = ", ".join(json.dumps(alias) for alias in aliases)
         lines = [f"aliases = [{quoted}]"] if aliases else []
+        lines += ["any_date = true"] if _knows_any_date(model) else []
         yield "\n".join([own, *lines, f"price = {_price(model.get_prices(now))}"]) + end
 
 
 def _aliases(model: Any) -> list[str]:
-    """Dated names that are billed like the model: those the list names one by one."""
+    """Dated and `-latest` names that are billed like the model: those the list names one by one."""
     clauses = getattr(model.match, "or_", [model.match])
     names = {getattr(clause, "equals", "") for clause in clauses}
-    return sorted(
-        name for name in names if re.fullmatch(rf"{re.escape(model.id)}-\d{{4}}(-\d\d-\d\d)?", name)
-    )
+    another = re.compile(rf"{re.escape(model.id)}(-\d{{4}}(-\d\d-\d\d)?|(-[a-z]+)?-latest)")
+    return sorted(name for name in names if another.fullmatch(name))
+
+
+def _knows_any_date(model: Any) -> bool:
+    """True if the list finds the model, by a pattern, under its name with any day after it."""
+    found = [_openai().find_model(f"{model.id}-{day}") for day in _SOME_DAYS]
+    return all(one is not None and one.id == model.id for one in found)
 
 
 def _price(prices: Any) -> str:

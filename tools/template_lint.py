@@ -17,6 +17,7 @@ from cfn_yaml import load_template
 
 _IGNORED = (
     "W3005",  # a DependsOn that SAM's translation itself makes redundant
+    "W2001",  # parameters whose values SAM's translation itself reads
     "I",
 )
 

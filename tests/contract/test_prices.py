@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import date
 
 import pytest
 from genai_prices import Usage, calc_price
@@ -19,29 +20,60 @@ from llm_gateway.usage import cost_usd
 from tests.fakes import NOON
 
 PRICES_DATED = NOON  # the day models.toml was made
+SPECS = list(ModelCatalogue.packaged())
+names = st.sampled_from([name for spec in SPECS for name in (spec.name, *spec.aliases)])
+days = st.dates(date(2023, 1, 1), date(2035, 12, 31))
+dated_names = st.builds("{}-{}".format, st.sampled_from([s.name for s in SPECS if s.any_date]), days)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    model=st.sampled_from(
-        [name for spec in ModelCatalogue.packaged() for name in (spec.name, *spec.aliases)]
-    ),
+    model=names | dated_names,
     tokens_in=st.integers(0, 1_000_000),
     cached_share=st.integers(0, 100),
+    written_share=st.integers(0, 100),
     tokens_out=st.integers(0, 128_000),
 )
 def test_every_price_is_what_the_price_list_says(
-    model: str, tokens_in: int, cached_share: int, tokens_out: int
+    model: str, tokens_in: int, cached_share: int, written_share: int, tokens_out: int
 ) -> None:
     cached = tokens_in * cached_share // 100
+    written = (tokens_in - cached) * written_share // 100
     listed = calc_price(
-        Usage(input_tokens=tokens_in, cache_read_tokens=cached, output_tokens=tokens_out),
+        Usage(
+            input_tokens=tokens_in,
+            cache_read_tokens=cached,
+            cache_write_tokens=written,
+            output_tokens=tokens_out,
+        ),
         model_ref=model,
         provider_id="openai",
         genai_request_timestamp=PRICES_DATED,
     )
     price = ModelCatalogue.packaged().find("openai", model).price
-    assert cost_usd(TokenUsage(tokens_in, tokens_out, cached), price) == listed.total_price
+    assert cost_usd(TokenUsage(tokens_in, tokens_out, cached, 0, written), price) == listed.total_price
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("gpt-5-chat-latest", "gpt-5"),
+        ("gpt-5.5-chat-latest", "gpt-5.5"),
+        ("gpt-5-nano-2025-08-07", "gpt-5-nano"),
+        ("gpt-6-luna-2026-10-01", "gpt-6-luna"),
+        ("gpt-6.1-terra-2027-01-31", "gpt-6.1-terra"),
+    ],
+)
+def test_latest_names_and_dates_that_the_list_knows_by_a_pattern_find_their_row(name: str, row: str) -> None:
+    catalogue = ModelCatalogue.packaged()
+    found, family = catalogue.find("openai", name), catalogue.find("openai", row)
+    assert (found.name, found.price) == (name, family.price)
+    assert found.price is not None
+
+
+@pytest.mark.parametrize("name", ["gpt-5-nano-0807", "gpt-6-luna-1001"])
+def test_a_pattern_of_days_knows_no_other_dates(name: str) -> None:
+    assert ModelCatalogue.packaged().find("openai", name).price is None
 
 
 def test_a_date_that_the_list_does_not_know_has_its_familys_limits_and_no_price() -> None:

@@ -128,6 +128,13 @@ def test_cached_and_reasoning_tokens_are_read(upstream: Upstream) -> None:
     assert ask(openai_provider(upstream)).usage == TokenUsage(1000, 200, 400, 50)
 
 
+def test_tokens_written_to_the_vendors_cache_are_read(upstream: Upstream) -> None:
+    read = {"cached_tokens": 400, "cache_write_tokens": 600}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 200, "prompt_tokens_details": read}
+    upstream.answers(Reply(body=chat_completion(usage=usage)))
+    assert ask(openai_provider(upstream)).usage == TokenUsage(1000, 200, 400, None, 600)
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -142,6 +149,14 @@ def test_cached_and_reasoning_tokens_are_read(upstream: Upstream) -> None:
                 "prompt_tokens_details": {"cached_tokens": 6},
             },
             TokenUsage(5, 2, None, None),
+        ),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 3},
+            },
+            TokenUsage(5, 2, 3, None),
         ),
     ],
 )

@@ -1,12 +1,15 @@
-"""Sums set right from the ledger, on the fake and on the local AWS, while calls come in."""
+"""Sums set right from the ledger, on the fake, in a file and on the local AWS, while calls come in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -18,6 +21,7 @@ from llm_gateway.rebuild import (
     Rebuild,
     RebuildReport,
     ReplaceableRollups,
+    StoredRollup,
     closed_spans,
 )
 from llm_gateway.rollup import BucketWidth, Totals, totals_of
@@ -25,6 +29,8 @@ from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_reading import DynamoLedgerReader
 from llm_gateway.stores.ledger_table import DynamoUsageLedger
 from llm_gateway.stores.rollup_repair import DynamoRollupRepair
+from llm_gateway.stores.sqlite_file import SqliteFile
+from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
 from llm_gateway.usage import UsageLedger, UsageRecord
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
@@ -78,11 +84,15 @@ class Interrupted:
             await self._events.pop(0)()
 
 
-@pytest.fixture(params=["memory", "local-aws"])
-def store(request: pytest.FixtureRequest) -> Store:
-    if request.param == "memory":
-        return InMemoryUsage()
-    return DynamoStore(request.getfixturevalue("emulator"))  # type: ignore[return-value]
+@pytest.fixture(params=["memory", "sqlite", "local-aws"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        with closing(SqliteUsageRepair(SqliteFile(tmp_path / "usage.db"), page=2)) as file:
+            yield file
+    elif request.param == "memory":
+        yield InMemoryUsage()
+    else:
+        yield DynamoStore(request.getfixturevalue("emulator"))  # type: ignore[misc]
 
 
 CALLS = [record(n, calling_service=f"service-{n % 2}", latency_ms=10 * n) for n in range(40)]
@@ -245,10 +255,10 @@ def test_the_ledger_is_read_in_order_of_time_and_tells_what_is_counted(store: St
     asyncio.run(run())
 
 
-def test_values_that_came_back_by_chance_are_not_taken_for_unchanged(emulator: Emulator) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "local-aws"], indirect=True)
+def test_values_that_came_back_by_chance_are_not_taken_for_unchanged(store: Store) -> None:
     async def run() -> None:
-        store = DynamoStore(emulator)
-        await keep(store, CALLS[:10])  # type: ignore[arg-type]
+        await keep(store, CALLS[:10])
         before = (await store.stored("day", DAY, NEXT))[0]
         assert await store.replace(before, Totals())
         emptied = (await store.stored("day", DAY, NEXT))[0]
@@ -256,6 +266,43 @@ def test_values_that_came_back_by_chance_are_not_taken_for_unchanged(emulator: E
         assert not await store.replace(before, Totals())
 
     asyncio.run(run())
+
+
+def test_a_sum_that_is_not_there_is_made_unless_it_came_meanwhile(store: Store) -> None:
+    async def run() -> None:
+        await keep(store, CALLS[:1])
+        [there] = await store.stored("day", DAY, NEXT)
+        of_nobody = replace(there.rollup, dimensions=replace(there.rollup.dimensions, prompt="other"))
+        missing = StoredRollup(replace(of_nobody, totals=Totals()))
+        assert await store.replace(missing, Totals(requests=1))
+        assert not await store.replace(missing, Totals(requests=2))
+        assert (await summed(store, "day")).requests == 2
+
+    asyncio.run(run())
+
+
+def test_costs_of_many_digits_are_no_drift_in_a_file(tmp_path: Path) -> None:
+    async def run(store: SqliteUsageRepair) -> None:
+        for n, cost in enumerate(("12345678.0000000000000000001", "9.87654321E-21", "1E+9")):
+            await store.record(record(n, cost_usd=Decimal(cost)))
+        assert (await rebuilt(store)).drifts == []
+
+    with closing(SqliteUsageRepair(SqliteFile(tmp_path / "usage.db"), counts_at_once=True)) as store:
+        asyncio.run(run(store))
+
+
+def test_a_row_of_a_file_that_holds_no_record_is_told_and_hides_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "usage.db"
+
+    async def run(store: SqliteUsageRepair) -> None:
+        await keep(store, CALLS[:3])
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("UPDATE ledger SET record = '{}' WHERE call_id = ?", (CALLS[1].call_id,))
+        found = [entry.record async for entry in store.entries(NOON)]
+        assert (found, store.unreadable) == ([CALLS[0], CALLS[2]], 1)
+
+    with closing(SqliteUsageRepair(SqliteFile(file))) as store:
+        asyncio.run(run(store))
 
 
 def test_only_hours_that_are_over_for_an_hour_and_days_that_are_whole_are_compared() -> None:

@@ -138,6 +138,18 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         SqliteFile(file)
 
 
+def test_a_file_of_the_first_version_is_read_and_counted_on(tmp_path: Path) -> None:
+    file = tmp_path / "usage.db"
+    with opened(file, counts_at_once=True) as store:
+        asyncio.run(store.record(record(1)))
+    with closing(sqlite3.connect(file)) as connection:  # as that version left it
+        connection.execute("ALTER TABLE rollup DROP COLUMN revision")
+        connection.execute("PRAGMA user_version = 1")
+    with opened(file, counts_at_once=True) as store:
+        asyncio.run(store.record(record(2)))
+        assert found(store) == ([record(1), record(2)], totals_of(record(1)) + totals_of(record(2)))
+
+
 def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
     file = tmp_path / "usage.db"
     file.write_bytes(b"no database at all" * 100)

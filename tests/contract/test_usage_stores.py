@@ -11,12 +11,12 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx2
 import pytest
 from botocore.credentials import Credentials
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.models import TokenUsage
@@ -29,6 +29,7 @@ from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.usage_queue import from_message, to_message
 from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.usage import UsageLedger, UsageRecord
+from llm_gateway.wire.fields import MAX_METADATA_BYTES, to_metadata_text
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryUsage
@@ -104,12 +105,45 @@ async def totals(store: UsageStore, width: str = "day") -> Totals:
 
 
 def test_a_record_comes_back_from_its_item_as_it_was() -> None:
-    for one in (record(), record(cost_usd=None, calling_service=None, usage=TokenUsage(), error_code="x")):
+    unknown = record(cost_usd=None, calling_service=None, usage=TokenUsage(), error_code="x")
+    for one in (record(), unknown, record(metadata={"team": "✓", "empty": ""})):
         assert record_of(ledger_item(one, NOON)) == one
 
 
+def size_of(value: Any) -> int:
+    """As DynamoDB counts: UTF-8, numbers by their digits, 3 bytes for a map and 1 for each part of it."""
+    [(kind, content)] = value.items()
+    if kind == "M":
+        return 3 + sum(1 + len(name.encode()) + size_of(part) for name, part in content.items())
+    return len(str(content).encode())
+
+
+@settings(max_examples=100, deadline=None)
+@given(metadata=st.dictionaries(st.text(min_size=1, max_size=64), st.text(max_size=250), max_size=16))
+def test_a_call_of_long_names_costs_one_write_unit_with_all_the_metadata_it_may_have(
+    metadata: dict[str, str],
+) -> None:
+    """A unit is 1 KB. Prompt paths and versions may be longer than is usual, and names of wide letters."""
+    assume(len(to_metadata_text(metadata).encode()) <= MAX_METADATA_BYTES)
+    long = record(
+        7,
+        request_id=str(uuid.uuid4()),
+        status="timed_out",
+        error_code="output_schema_mismatch",
+        correlation_id=str(uuid.uuid4()),
+        calling_service="c" * 64,
+        prompt="support/replies/" + "p" * 48,
+        prompt_version="096fKKXRTRtl3on89fVO.nfljtsv6qko~0123456789abcdef",
+        model="gpt-4o-mini-2024-07-18",
+        usage=TokenUsage(123_456, 12_345, 12_345, 12_345, 12_345),
+        cost_usd=Decimal("0.0123456789"),
+        metadata=metadata,
+    )
+    item = {**ledger_item(long, NOON), "counted": {"BOOL": True}}
+    assert sum(len(name) + size_of(value) for name, value in item.items()) < 1024
+
+
 def test_an_ordinary_call_costs_one_write_unit() -> None:
-    """DynamoDB counts names and values in UTF-8, and numbers by their digits; a unit is 1 KB."""
     ordinary = record(
         7,
         request_id=str(uuid.uuid4()),
@@ -120,7 +154,7 @@ def test_an_ordinary_call_costs_one_write_unit() -> None:
         cost_usd=Decimal("0.0123456789"),
     )
     item = ledger_item(ordinary, NOON)
-    assert sum(len(name) + len(str(*value.values()).encode()) for name, value in item.items()) < 1024
+    assert sum(len(name) + size_of(value) for name, value in item.items()) < 1024 - MAX_METADATA_BYTES
 
 
 def test_a_record_comes_back_from_its_message_as_it_was() -> None:

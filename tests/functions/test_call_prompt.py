@@ -66,19 +66,26 @@ def test_a_missing_variable_is_named_in_both_ways_in(functions: Functions) -> No
     assert ledger(functions) == []
 
 
-def test_no_line_holds_a_variable_a_prompt_or_an_answer(functions: Functions) -> None:
+def test_no_line_holds_a_variable_a_prompt_an_answer_or_what_a_caller_attached(functions: Functions) -> None:
     functions.upload("secret.prompt", "PROMPT-CANARY {{ ticket }}", "02")
-    event = {"prompt": "secret", "variables": {"ticket": "VARIABLE-CANARY"}}
+    event = {
+        "prompt": "secret",
+        "variables": {"ticket": "VARIABLE-CANARY"},
+        "metadata": {"team": "METADATA-CANARY"},
+    }
     answer = functions.run("call_prompt", event)
     functions.run("call_prompt", {**event, "version": "VARIABLE-CANARY"})
     functions.run("call_prompt", {**event, "variables": {"x": "VARIABLE-CANARY"}})
     functions.run("call_prompt", {**event, "VARIABLE-CANARY": 1})
     functions.run("call_prompt", {**event, "parameters": {"temperature": "VARIABLE-CANARY"}})
+    functions.run("call_prompt", {**event, "metadata": {"METADATA-CANARY": 1}})
     functions.run("call_prompt", http(json.dumps({**event, "variables": ["VARIABLE-CANARY"]})))
     functions.run("call_prompt", http('{"prompt": "VARIABLE-CANARY'))
     captured = functions.capture.readouterr()
-    for canary in ("PROMPT-CANARY", "VARIABLE-CANARY", answer["text"]):
+    for canary in ("PROMPT-CANARY", "VARIABLE-CANARY", "METADATA-CANARY", answer["text"]):
         assert canary not in captured.out + captured.err
+    [item] = ledger(functions)
+    assert item.metadata == {"team": "METADATA-CANARY"}
 
 
 def http(body: str | None, **changes: Any) -> dict[str, Any]:

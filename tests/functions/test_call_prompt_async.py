@@ -84,8 +84,12 @@ def test_a_batch_is_answered_message_by_message_and_poison_is_told_of_and_done_w
 
 
 def test_a_message_delivered_again_is_answered_again_and_paid_for_once(functions: Functions) -> None:
-    for _ in range(2):
-        functions.run(FUNCTION, batch(request()))
+    for delivery in ("first", "second"):
+        functions.run(FUNCTION, batch(request(metadata={"delivery": delivery})))
+    assert sorted((r.status, r.metadata["delivery"]) for r in ledger(functions)) == [
+        ("answered", "first"),
+        ("replayed", "second"),
+    ]
     first, again = functions.results("answers")
     assert (first["call_id"], again["replayed"]) == (again["call_id"], True)
     assert len(paid(functions)) == 1

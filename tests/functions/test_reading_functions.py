@@ -150,6 +150,7 @@ def test_statistics_are_the_sums_of_what_was_counted(functions: Functions) -> No
         "output_tokens": 400,
         "total_tokens": 2401,
         "cached_input_tokens": 800,
+        "cache_write_tokens": 0,
         "reasoning_tokens": 0,
         "cost_usd": "0.00048",
         "unpriced": 0,

@@ -34,6 +34,8 @@ def filled() -> dict[str, Any]:
 
     def value(match: re.Match[str]) -> str:
         name, _, attribute = match[1].partition(".")
+        if name in RESOURCES and RESOURCES[name]["Type"] == "AWS::Logs::LogGroup":
+            return f"stack-{name}"
         if attribute:
             assert (RESOURCES[name]["Type"], attribute) == ("AWS::SQS::Queue", "QueueName")
             return f"stack-{name}"
@@ -44,7 +46,7 @@ def filled() -> dict[str, Any]:
 
 
 def lines() -> list[list[Any]]:
-    return [line for widget in filled()["widgets"] for line in widget["properties"]["metrics"]]
+    return [line for widget in filled()["widgets"] for line in widget["properties"].get("metrics", [])]
 
 
 class NoBus:
@@ -93,6 +95,18 @@ def test_it_shows_what_operators_ask_for() -> None:
     for metric in ("Calls", "CallErrors", "InputTokens", "OutputTokens", "CostUSD", "CallLatency", "Retries"):
         assert f'MetricName=\\"{metric}\\"' in text
     assert 'MetricName=\\"UsageNotRecorded\\"' in text
+
+
+def test_calling_services_are_summed_from_fields_of_the_calls_log_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [query] = [w["properties"]["query"] for w in filled()["widgets"] if w["type"] == "log"]
+    assert re.findall(r"SOURCE '([^']+)'", query) == ["stack-CallPromptLogs", "stack-CallPromptAsyncLogs"]
+    Telemetry("dashboard_log", "dev", "INFO").call_ended(record(), None)
+    line = json.loads(capsys.readouterr().out)
+    assert re.search(re.findall(r"message like /(.+?)/", query)[0], line["message"])
+    for field in [*re.findall(r"(?:sum|avg)\((\w+)\)", query), *re.findall(r"by (\w+) \|", query)]:
+        assert field in line, field
 
 
 def test_every_queue_that_should_be_empty_is_shown() -> None:

@@ -37,7 +37,9 @@ def routes() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def statements(function: str) -> list[dict[str, Any]]:
-    return [s for policy in FUNCTIONS[function].get("Policies", []) for s in policy["Statement"]]
+    """What a function may do, whatever the parameters."""
+    listed = [s for policy in FUNCTIONS[function].get("Policies", []) for s in policy["Statement"]]
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in listed]
 
 
 def test_every_function_folder_is_deployed_and_every_function_has_its_folder() -> None:
@@ -74,7 +76,7 @@ def test_every_route_but_health_asks_who_calls(authentication: str) -> None:
 
 def test_keys_are_asked_for_unless_somebody_chose_otherwise_and_prod_is_never_open() -> None:
     assert TEMPLATE["Parameters"]["Authentication"]["Default"] == "GatewayKeys"
-    [rule] = TEMPLATE["Rules"].values()
+    rule = TEMPLATE["Rules"]["NobodyCallsProdUnknown"]
     assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Environment"}, "prod"]}
     [assertion] = rule["Assertions"]
     assert assertion["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "Authentication"}, "OpenAccess"]}]}
@@ -184,7 +186,9 @@ def test_answers_are_encrypted_forgotten_and_in_no_backup() -> None:
     assert "PointInTimeRecoverySpecification" not in properties
     for name, resource in RESOURCES.items():
         if resource["Type"] == "AWS::SQS::Queue":
-            assert resource["Properties"]["SqsManagedSseEnabled"] is True, name
+            properties = resource["Properties"]
+            assert properties["SqsManagedSseEnabled"] == {"Fn::If": ["HasKmsKey", False, True]}, name
+            assert properties["KmsMasterKeyId"]["Fn::If"][:2] == ["HasKmsKey", {"Ref": "KmsKeyArn"}], name
 
 
 @pytest.mark.parametrize("function", ["RollUpUsageFunction", "PublishUsageFunction"])
@@ -200,6 +204,39 @@ def test_calls_are_told_to_a_bus_only_if_one_is_named() -> None:
     source = translated()["Resources"]["PublishUsageFunctionUsageRecorded"]
     assert source["Condition"] == "HasUsageEventBus"
     assert source["Properties"]["MaximumRecordAgeInSeconds"] < 86_400  # within the stream's own memory
+
+
+def test_a_models_file_is_read_by_those_who_need_it_and_nothing_beside_it() -> None:
+    resource = translated()["Resources"]["ReadModelsFile"]
+    assert resource["Condition"] == "HasModelsFile"
+    [statement] = resource["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Action"], statement["Resource"]) == (
+        "s3:GetObject",
+        {"Fn::Sub": "arn:${AWS::Partition}:s3:::${ModelsFileBucket}/${ModelsFileKey}"},
+    )
+    readers = {role["Ref"].removesuffix("Role") for role in resource["Properties"]["Roles"]}
+    told = {
+        name
+        for name, properties in FUNCTIONS.items()
+        if "LLM_GATEWAY_MODELS_FILE" in properties.get("Environment", {}).get("Variables", {})
+    }
+    assert readers == told == {*MODEL_CALLERS, "ListModelsFunction"}
+    place = {"Fn::Sub": "s3://${ModelsFileBucket}/${ModelsFileKey}"}
+    for name in told:
+        variables = FUNCTIONS[name]["Environment"]["Variables"]
+        assert variables["LLM_GATEWAY_MODELS_FILE"] == {"Fn::If": ["HasModelsFile", place, ""]}
+
+
+def test_every_function_that_writes_the_ledger_alarms_when_a_record_is_nowhere() -> None:
+    watched = {
+        dimension["Value"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+        and resource["Properties"]["MetricName"] == "UsageNotRecorded"
+        for dimension in resource["Properties"]["Dimensions"]
+        if dimension["Name"] == "service"
+    }
+    assert watched == {folder_of(name) for name in MODEL_CALLERS}
 
 
 def test_every_function_has_a_log_group_that_forgets() -> None:

@@ -324,17 +324,19 @@ rates = st.decimals(min_value=0, max_value=100, places=2)
         input=rates,
         output=rates,
         cached_input=st.none() | rates,
+        cache_write=st.none() | rates,
         long_above=st.none() | st.integers(0, 400),
         long_input=st.none() | rates,
         long_output=st.none() | rates,
         long_cached_input=st.none() | rates,
+        long_cache_write=st.none() | rates,
     ),
     texts=st.lists(st.text(max_size=50), min_size=1, max_size=4),
     max_tokens=st.integers(1, 500),
-    share=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
+    share=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
 )
 def test_no_answer_costs_more_than_the_bound(
-    price: ModelPrice, texts: list[str], max_tokens: int, share: tuple[float, float, float]
+    price: ModelPrice, texts: list[str], max_tokens: int, share: tuple[float, float, float, float]
 ) -> None:
     model = ModelSpec("openai", "m", 100_000, 500, "max_tokens", price=price)
     messages = [Message("user", text) for text in texts]
@@ -342,7 +344,8 @@ def test_no_answer_costs_more_than_the_bound(
     most = most_of_call([route], messages, repair=False)
     read = int(share[0] * (sum(len(text.encode()) for text in texts) + 4 * len(texts) + 3))
     written = int(share[1] * max_tokens)
-    usage = TokenUsage(read, written, int(share[2] * read))
+    cached = int(share[2] * read)
+    usage = TokenUsage(read, written, cached, 0, int(share[3] * (read - cached)))
     cost = cost_usd(usage, price)
     assert cost is not None
     assert cost <= most.usd

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import pytest
@@ -64,6 +65,7 @@ class House:
     retry_limit: int = 0
     clock: float = 0.0
     uploads: int = 0
+    ids: Iterator[str] = field(default_factory=lambda: (f"call-{n}" for n in count()))
 
     def upload(self, path: str, data: bytes = PROMPT) -> str:
         self.uploads += 1
@@ -72,12 +74,8 @@ class House:
         asyncio.run(indexer.index(path, f"{self.uploads:04}"))
         return version
 
-    def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
-        return asyncio.run(self.called(time_left, **request))
-
-    async def called(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
-        ids = iter(f"call-{n}" for n in range(100))
-        gateway = Gateway(
+    def gateway(self) -> Gateway:
+        return Gateway(
             prompts=Catalogue(self.index, self.files, ttl_s=0, cache_bytes=10_000, clock=lambda: self.clock),
             router=Router(ModelCatalogue.packaged(), "openai/gpt-4o-mini"),
             completer=Completer(
@@ -87,11 +85,16 @@ class House:
             observer=self.observer,
             limits=GatewayLimits(timeout_s=60, max_rendered_chars=10_000, ledger_timeout_s=0.05),
             now=lambda: NOON,
-            new_id=lambda: next(ids),
+            new_id=lambda: next(self.ids),
             test_mode=False,
         )
+
+    def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
+        return asyncio.run(self.called(time_left, **request))
+
+    async def called(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
         body = CallRequest.model_validate({"prompt": "hello", "variables": {"name": "Ada"}, **request})
-        return await gateway.call_prompt(body, "req-1", time_left or Deadline.after(120), OPEN)
+        return await self.gateway().call_prompt(body, "req-1", time_left or Deadline.after(120), OPEN)
 
 
 def house(*script: Completion | Exception | float) -> House:
@@ -120,6 +123,14 @@ def test_the_ledger_holds_what_the_answer_says() -> None:
     assert (record.status, record.calling_service, record.request_id) == ("answered", "shop", "req-1")
     assert record.cost_usd == answer.cost_usd == Decimal("0.004")
     assert (record.prompt, record.prompt_version, record.model) == ("hello.prompt", "v1", "gpt-4o")
+
+
+def test_what_a_caller_attaches_is_on_the_ledger_also_of_a_replay() -> None:
+    at = house()
+    answer = at.call(metadata={"team": "checkout"})
+    again = CallRequest.model_validate({"prompt": "hello", "metadata": {"team": "search"}})
+    asyncio.run(at.gateway().account_replay(again, answer, "req-2", Deadline.after(5)))
+    assert [record.metadata["team"] for record in at.usage.records.values()] == ["checkout", "search"]
 
 
 def test_the_requests_choices_come_before_the_authors() -> None:

@@ -134,10 +134,10 @@ def test_the_same_key_gives_the_first_answer_again_marked_and_without_a_call() -
     assert at.calls.replays == [("call-1", "r")]
 
 
-def test_the_order_of_fields_and_the_name_of_a_delivery_make_no_other_request() -> None:
+def test_the_order_of_fields_and_what_a_delivery_is_called_make_no_other_request() -> None:
     at = house("one")
-    at.call(correlation_id="first")
-    again = at.call(variables={"b": 2, "a": 1}, correlation_id="second")
+    at.call(correlation_id="first", metadata={"attempt": "1"})
+    again = at.call(variables={"b": 2, "a": 1}, correlation_id="second", metadata={"attempt": "2"})
     assert (again.replayed, again.correlation_id) == (True, "second")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from llm_gateway.cloudwatch import EmbeddedMetrics
-from llm_gateway.errors import StoreUnavailable
+from llm_gateway.errors import InvalidParameter, StoreUnavailable
 from llm_gateway.models import TokenUsage
 from llm_gateway.provider_errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
@@ -56,6 +57,21 @@ def record() -> UsageRecord:
         attempts=1,
         test_mode=False,
     )
+
+
+def test_what_a_caller_attaches_is_in_no_line_but_that_which_brings_a_lost_record_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    telemetry, attached = Telemetry("attached", "local", "DEBUG"), replace(record(), metadata={"k": "CANARY"})
+    telemetry.call_ended(attached, None)
+    telemetry.call_ended(attached, ProviderRateLimited("Slow down."))
+    telemetry.ledger_refused(attached, StoreUnavailable("…"))
+    telemetry.refused(InvalidParameter("…", param="metadata.CANARY"), "request-1")
+    assert "CANARY" not in capsys.readouterr().out
+    telemetry.usage_not_recorded(attached, StoreUnavailable("…"))
+    lost, metric = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert lost["metadata"] == {"k": "CANARY"}
+    assert "CANARY" not in json.dumps(metric)
 
 
 @pytest.mark.parametrize("error", [None, ProviderRateLimited("Slow down.")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -27,6 +28,13 @@ def test_cached_tokens_leave_the_full_rate_first() -> None:
     assert cost_usd(TokenUsage(1000, 200, 400), PRICE) == Decimal("0.004")
 
 
+def test_tokens_written_to_the_cache_leave_the_full_rate_too() -> None:
+    dearer = replace(PRICE, cache_write=Decimal("3.00"))
+    usage = TokenUsage(1000, 200, 400, 0, 500)
+    assert cost_usd(usage, dearer) == Decimal("0.00425")
+    assert cost_usd(usage, PRICE) == Decimal("0.004"), "without a rate of their own they cost the full one"
+
+
 @pytest.mark.parametrize(
     ("usage", "price"),
     [(TokenUsage(1000, 200), None), (TokenUsage(None, 200), PRICE), (TokenUsage(1000, None), PRICE)],
@@ -35,9 +43,10 @@ def test_what_is_not_known_has_no_cost_and_is_not_free(usage: TokenUsage, price:
     assert cost_usd(usage, price) is None
 
 
-def test_more_cached_than_input_breaks_the_adapters_promise() -> None:
+@pytest.mark.parametrize("usage", [TokenUsage(10, 1, 11), TokenUsage(10, 1, 6, 0, 5), TokenUsage(10, 1, -1)])
+def test_more_cached_and_written_than_input_breaks_the_adapters_promise(usage: TokenUsage) -> None:
     with pytest.raises(ValueError, match="cached"):
-        cost_usd(TokenUsage(10, 1, 11), PRICE)
+        cost_usd(usage, PRICE)
 
 
 moments = st.datetimes(datetime(2026, 10, 25), datetime(2026, 12, 2), timezones=st.just(UTC))

@@ -6,13 +6,17 @@ import asyncio
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from llm_gateway.cloudwatch import EmbeddedMetrics
@@ -23,6 +27,9 @@ from llm_gateway.entrypoints.log_recovery import record_of_line
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import Totals
+from llm_gateway.stores.sqlite_file import SqliteFile
+from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
+from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import InMemoryUsage
@@ -129,6 +136,20 @@ def test_no_calls_are_an_empty_table(usage: InMemoryUsage) -> None:
     assert "sum" in result.stdout
 
 
+printable = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=64)
+
+
+@settings(max_examples=40, deadline=None)
+@given(services=st.sets(printable, min_size=1, max_size=4))
+@example(services={"[red]x[/red]", "a\\b", "{0}", "%s", "\U0001f9fe"})
+def test_any_printable_service_is_shown(services: set[str]) -> None:
+    usage = InMemoryUsage()
+    kept(usage, *(call(n, calling_service=service) for n, service in enumerate(sorted(services))))
+    assert run(usage, "show", "--by", "service").exit_code == 0
+    listed = json.loads(run(usage, "show", "--by", "service", "--json").stdout)["by"]["service"]
+    assert {row["group"]["calling_service"] for row in listed} == services
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -165,7 +186,7 @@ def test_an_export_has_a_line_for_each_call_in_order_of_time(usage: InMemoryUsag
     assert (first["cost_usd"], first["output_tokens"], second["cost_usd"]) == (None, None, "0.0003")
 
 
-@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\uff1d", "'=", "\t", "\r"])
 def test_a_callers_text_is_no_formula_in_a_spreadsheet(usage: InMemoryUsage, sign: str) -> None:
     text = f'{sign}HYPERLINK("http://x","y"), "z"'
     kept(usage, call(1, calling_service=text, correlation_id=text))
@@ -173,6 +194,12 @@ def test_a_callers_text_is_no_formula_in_a_spreadsheet(usage: InMemoryUsage, sig
     assert row["calling_service"] == row["correlation_id"] == f"'{text}"
     told = json.loads(run(usage, "export", *RANGE, "--format", "jsonl").stdout)
     assert told["calling_service"] == text
+
+
+def test_only_what_is_before_a_formula_is_escaped(usage: InMemoryUsage) -> None:
+    kept(usage, call(1, calling_service="'s-Hertogenbosch", metadata={"b": "=1", "a": "x"}))
+    [row] = csv.DictReader(io.StringIO(run(usage, "export", *RANGE).stdout, newline=""))
+    assert (row["calling_service"], row["metadata"]) == ("'s-Hertogenbosch", '{"a":"x","b":"=1"}')
 
 
 def test_an_exported_file_appears_once_it_is_complete(usage: InMemoryUsage, tmp_path: Path) -> None:
@@ -235,6 +262,7 @@ RECORDS = [
         status="failed",
     ),
     call(3, calling_service='{"message": "✓"} = tab', cost_usd=Decimal("0.000000000001")),
+    call(4, metadata={"team": "✓", "message": "x"}, usage=TokenUsage(1000, 200, 100, 0, 300)),
 ]
 
 
@@ -246,7 +274,7 @@ def test_what_only_the_log_has_is_put_on_the_ledger_once_with_its_own_id(
         result = run(
             usage, "recover", lines="\n".join([*lines, "START RequestId: x", "", '{"message": "x"}'])
         )
-        assert (result.exit_code, "3 calls" in result.stdout) == (0, True)
+        assert (result.exit_code, "4 calls" in result.stdout) == (0, True)
     assert list(usage.records.values()) == RECORDS
 
 
@@ -270,6 +298,41 @@ def test_a_damaged_line_is_named_and_the_others_are_recovered(
     assert result.exit_code == 1
     assert "1, 2, 4" in result.stderr
     assert list(usage.records) == ["call-1"]
+
+
+def run_on_file(path: Path, *arguments: str, lines: str | None = None) -> Result:
+    return CliRunner().invoke(create_app(), ["--usage-file", str(path), "usage", *arguments], input=lines)
+
+
+def test_a_usage_file_is_shown_exported_recovered_into_and_rebuilt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "usage.db"
+    SqliteFile(path).close()
+    recovered = run_on_file(path, "recover", lines="\n".join(logged(RECORDS, capsys, "filed")))
+    assert (recovered.exit_code, "4 calls" in recovered.stdout) == (0, True)
+    shown = json.loads(run_on_file(path, "show", "--by", "model", "--json").stdout)
+    assert shown["by"]["model"][0]["totals"]["requests"] == 4
+    exported = run_on_file(path, "export", *RANGE, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["call_id"] for line in exported] == [one.call_id for one in RECORDS]
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute(
+            "UPDATE rollup SET totals = json_set(totals, '$.input_tokens', '5'), revision = revision + 1"
+        )
+    told = run_on_file(path, "rebuild", *RANGE)
+    assert (told.exit_code, "repaired" in told.stdout) == (0, True)
+    assert "0 differ" in run_on_file(path, "rebuild", *RANGE).stdout
+
+
+def test_the_environment_may_name_the_usage_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "usage.db"
+    monkeypatch.setenv("LLM_GATEWAY_USAGE_FILE", str(path))
+    with pytest.raises(GatewayError, match="no usage file"):
+        open_usage(Place())
+    assert not path.exists()
+    SqliteFile(path).close()
+    with closing(open_usage(Place())) as stores:
+        assert isinstance(stores.reader, SqliteUsageRepair)
 
 
 def test_without_a_place_the_command_says_how_to_name_one() -> None:

@@ -198,7 +198,7 @@ def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **p
         packaged["Parameters"][name]["Default"] = value
     cloudformation.create_stack(
         StackName=STACK_NAME,
-        TemplateBody=json.dumps(packaged),
+        TemplateURL=_uploaded(packaged, emulator),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )
@@ -250,6 +250,13 @@ def _packaged(template: dict[str, Any], emulator: Emulator, built: Mapping[str, 
         resource["Properties"][source] = {"Bucket": _ARTEFACT_BUCKET, "Key": key}
         resource.pop("Metadata", None)
     return packaged
+
+
+def _uploaded(template: Mapping[str, Any], emulator: Emulator) -> str:
+    """Where CloudFormation finds the template, which is too long for a request."""
+    s3 = boto3.client("s3", **emulator.client_arguments)  # type: ignore[call-overload]
+    s3.put_object(Bucket=_ARTEFACT_BUCKET, Key="template.json", Body=json.dumps(template).encode())
+    return f"{emulator.endpoint}/{_ARTEFACT_BUCKET}/template.json"
 
 
 def _wait_for_outputs(cloudformation: Any) -> dict[str, str]:

@@ -8,14 +8,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm_gateway.cloudwatch import EmbeddedMetrics
+from llm_gateway.errors import ConfigurationError, InvalidRequest
 from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Metrics, Telemetry
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
+    from mypy_boto3_codedeploy import CodeDeployClient
+    from mypy_boto3_lambda import LambdaClient
 
     from llm_gateway.access import Callers, CallRates
     from llm_gateway.budget_holds import BudgetStore
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from llm_gateway.providers.openai import OpenAIProvider
     from llm_gateway.rollup import RollupStore
     from llm_gateway.stores.aws_clients import AwsClients
+    from llm_gateway.stores.checked_version import CheckedVersion
     from llm_gateway.stores.event_bus import EventBridgeBus
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from llm_gateway.stores.provider_keys import Read
     from llm_gateway.stores.queue import SqsQueue
     from llm_gateway.stores.rollup_repair import DynamoRollupRepair
+    from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
     from llm_gateway.usage import UsageLedger
 
 
@@ -210,6 +215,30 @@ class Parts:
 
         return S3PromptFiles(self._aws.s3, self.settings.required("prompt_bucket"))
 
+    @cached_property
+    def deployment_check(self) -> Mapping[str, Any]:
+        """What a new version is called with."""
+        from llm_gateway.validation import decode_json
+
+        try:
+            return decode_json(self.settings.deployment_check.encode())
+        except InvalidRequest as error:
+            raise ConfigurationError(f"LLM_GATEWAY_DEPLOYMENT_CHECK: {error.message}") from error
+
+    @cached_property
+    def checked_version(self) -> CheckedVersion:
+        """The version that a deployment is about to give traffic."""
+        from llm_gateway.stores.checked_version import CheckedVersion
+
+        def functions() -> LambdaClient:
+            return self._aws.session.client("lambda", config=patient)
+
+        def deployments() -> CodeDeployClient:
+            return self._aws.session.client("codedeploy", config=self._aws.config)
+
+        patient = self._aws.config.merge(_one_call())
+        return CheckedVersion(functions, deployments, self.settings.required("checked_function"))
+
     async def caller(self) -> str:
         """Who we are to AWS, as an ARN."""
         from llm_gateway.stores.aws import ask
@@ -236,6 +265,15 @@ class Parts:
         from llm_gateway.stores.ledger_reading import DynamoLedgerReader
 
         return DynamoLedgerReader(self._aws.dynamodb, self.settings.required("usage_table"))
+
+    @cached_property
+    def usage_file_repair(self) -> SqliteUsageRepair:
+        """Sums and ledger in a file, to be set right; it has no stream, so what is put there is counted."""
+        from llm_gateway.stores.sqlite_file import SqliteFile
+        from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
+
+        file = SqliteFile(Path(self.settings.required("usage_file")))
+        return SqliteUsageRepair(file, counts_at_once=True)
 
     @cached_property
     def usage_bus(self) -> EventBridgeBus:
@@ -396,6 +434,13 @@ class Parts:
         from llm_gateway.stores.aws_clients import AwsClients
 
         return AwsClients()
+
+
+def _one_call() -> Config:
+    """For an invoke that takes as long as a call may, and is made once."""
+    from botocore.config import Config
+
+    return Config(read_timeout=130, retries={"mode": "standard", "total_max_attempts": 1})
 
 
 def _now() -> datetime:

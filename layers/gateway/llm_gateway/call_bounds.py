@@ -69,4 +69,4 @@ def _most_usd(model: ModelSpec, read: int, written: int) -> Decimal:
 def _rates(price: ModelPrice, read: int) -> list[tuple[Decimal, Decimal]]:
     """Rates of input and output for a short call and for one of `read` tokens."""
     tiers = [price.rates(0), price.rates(read)]
-    return [(max(full, cached), output) for full, cached, output in tiers]
+    return [(max(tier.input, tier.cached_input, tier.cache_write), tier.output) for tier in tiers]

@@ -167,11 +167,12 @@ class Gateway:
             prompt_version=answer.prompt.version,
             provider=answer.provider,
             model=answer.model,
-            usage=TokenUsage(0, 0, 0, 0),
+            usage=TokenUsage(0, 0, 0, 0, 0),
             cost_usd=Decimal(0),
             latency_ms=round(time_left.elapsed_s() * 1000),
             attempts=0,
             test_mode=answer.test_mode,
+            metadata=request.metadata,
         )
         await to_the_end(self._account(record, None))
 
@@ -311,6 +312,7 @@ class _Call:
             latency_ms=round(deadline.elapsed_s() * 1000),
             attempts=attempts,
             test_mode=self.test_mode,
+            metadata=self.request.metadata,
         )
 
 
@@ -348,6 +350,7 @@ def _response(
             total_tokens=usage.total_tokens,
             cached_input_tokens=usage.cached_input_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
         ),
         cost_usd=record.cost_usd,
         latency_ms=record.latency_ms,

@@ -261,8 +261,8 @@ def _key_of(request: CallRequest) -> str:
 
 
 def _digest_of(request: CallRequest) -> str:
-    """The same for the same request, whatever the order of its fields and the name of its delivery."""
-    content = request.model_dump(mode="json", exclude={"correlation_id"})
+    """The same for the same request, whatever the order of its fields and what its delivery is called."""
+    content = request.model_dump(mode="json", exclude={"correlation_id", "metadata"})
     return _sha256(json.dumps(content, sort_keys=True))
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from llm_gateway.usage import UsageLedger
 
 
+_USAGE_FILE = "usage.db"
+
+
 class LocalParts(Parts):
     """See Parts; what is not here is the same."""
 
@@ -36,12 +39,17 @@ class LocalParts(Parts):
         """Metrics of this process."""
         return PrometheusMetrics()
 
+    @property
+    def usage_path(self) -> Path:
+        """Where all is kept."""
+        return Path(self.settings.usage_file or _USAGE_FILE)
+
     @cached_property
     def usage_file(self) -> SqliteFile:
         """The file of all that is kept."""
         from llm_gateway.stores.sqlite_file import SqliteFile
 
-        return SqliteFile(Path(self.settings.usage_file))
+        return SqliteFile(self.usage_path)
 
     @cached_property
     def usage(self) -> SqliteUsage:

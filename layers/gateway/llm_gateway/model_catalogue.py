@@ -15,7 +15,17 @@ from typing import Any, Literal
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
 from llm_gateway.models import ModelOptions
 
-_DATED = re.compile(r"-\d{4}(-\d{2}-\d{2})?$")
+_DATED = re.compile(r"-\d{4}(?P<day>-\d{2}-\d{2})?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What each kind of token of one call costs, in USD per 1,000,000."""
+
+    input: Decimal
+    cached_input: Decimal
+    cache_write: Decimal
+    output: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class ModelPrice:
         input: Rate of input tokens.
         output: Rate of output tokens.
         cached_input: Rate of cached input tokens; None bills them in full.
+        cache_write: Rate of input tokens that the vendor puts into its cache; None bills them in full.
         long_above: Input tokens above which the whole call is billed at the `long_` rates.
         date: Day on which the rates were read from the vendor's list, if they were.
     """
@@ -33,18 +44,22 @@ class ModelPrice:
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
     long_above: int | None = None
     long_input: Decimal | None = None
     long_output: Decimal | None = None
     long_cached_input: Decimal | None = None
+    long_cache_write: Decimal | None = None
     date: datetime.date | None = None
 
-    def rates(self, input_tokens: int) -> tuple[Decimal, Decimal, Decimal]:
-        """Rates of input, cached input and output for a call with that many input tokens."""
+    def rates(self, input_tokens: int) -> Rates:
+        """The rates of a call with that many input tokens."""
         if self.long_above is None or input_tokens <= self.long_above:
-            return self.input, _or(self.cached_input, self.input), self.output
-        full = _or(self.long_input, self.input)
-        return full, _or(self.long_cached_input, full), _or(self.long_output, self.output)
+            full, cached, written, output = self.input, self.cached_input, self.cache_write, self.output
+        else:
+            full, output = _or(self.long_input, self.input), _or(self.long_output, self.output)
+            cached, written = self.long_cached_input, self.long_cache_write
+        return Rates(full, _or(cached, full), _or(written, full), output)
 
 
 def _or(rate: Decimal | None, otherwise: Decimal) -> Decimal:
@@ -65,7 +80,8 @@ class ModelSpec:
         json_mode: True if it can be told to answer with JSON.
         json_schema: True if it can be told the schema of that JSON.
         fallbacks: `provider/name` of the models that may answer in its place, in order.
-        aliases: Dated names of the model that cost the same.
+        aliases: Other names of the model, dated or `-latest`, that cost the same.
+        any_date: True if its name with any day after it costs the same.
         price: None if the catalogue has no price: calls are then `unpriced`, never free.
     """
 
@@ -79,6 +95,7 @@ class ModelSpec:
     json_schema: bool = False
     fallbacks: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    any_date: bool = False
     price: ModelPrice | None = None
 
     def accepted(self, requested: ModelOptions, authored: ModelOptions) -> ModelOptions:
@@ -161,8 +178,8 @@ class ModelCatalogue:
     def find(self, provider: str, name: str) -> ModelSpec:
         """The model, or for a dated name (`gpt-4o-2024-08-06`) that of its family.
 
-        A date that the price list does not know has the family's limits and no price: its calls are
-        unpriced, because a newer or older model may cost something else.
+        A date that the price list does not know, by name or by pattern, has the family's limits and no
+        price: its calls are unpriced, because a newer or older model may cost something else.
 
         Raises:
             UnknownProvider: With the names there are.
@@ -173,9 +190,11 @@ class ModelCatalogue:
             return spec
         if (provider, name) in self._aliases:
             return replace(self._aliases[provider, name], name=name)
-        family = self._specs.get((provider, _DATED.sub("", name)))
-        if family is not None:
-            return replace(family, name=name, price=None)
+        dated = _DATED.search(name)
+        family = dated and self._specs.get((provider, name[: dated.start()]))
+        if dated and family:
+            priced = family.any_date and dated["day"]
+            return replace(family, name=name, price=family.price if priced else None)
         self.check_provider(provider)
         names = sorted(n for p, n in self._specs if p == provider)
         near = get_close_matches(name, names, n=5, cutoff=0.4)

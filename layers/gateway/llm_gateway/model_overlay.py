@@ -32,10 +32,12 @@ class _Price(_Part):
     input: Rate
     output: Rate
     cached_input: Rate | None = None
+    cache_write: Rate | None = None
     long_above: int | None = None
     long_input: Rate | None = None
     long_output: Rate | None = None
     long_cached_input: Rate | None = None
+    long_cache_write: Rate | None = None
 
 
 class _Model(_Part):
@@ -105,7 +107,7 @@ def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:
         known = catalogue.get(provider, name)
         if known is None:
             raise _Fault(f"'{row.name}' is like '{row.like}', which is no known model")
-        known = replace(known, fallbacks=(), aliases=())
+        known = replace(known, fallbacks=(), aliases=(), any_date=False)
     return _new(given) if known is None else replace(known, **given)
 
 

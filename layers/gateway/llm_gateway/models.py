@@ -97,12 +97,14 @@ class TokenUsage:
         output_tokens: All output tokens, reasoning ones included.
         cached_input_tokens: The part of `input_tokens` served from the vendor's cache.
         reasoning_tokens: The part of `output_tokens` spent on reasoning.
+        cache_write_tokens: The part of `input_tokens` that the vendor put into its cache.
     """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int | None:
@@ -118,6 +120,7 @@ class TokenUsage:
             output_tokens=_sum(self.output_tokens, other.output_tokens),
             cached_input_tokens=_sum(self.cached_input_tokens, other.cached_input_tokens),
             reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
+            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
         )
 
 

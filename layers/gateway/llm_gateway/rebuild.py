@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import localcontext
 from typing import Literal, Protocol
 
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.rollup import (
+    EXACT,
     BucketWidth,
     Dimensions,
     Rollup,
@@ -250,6 +252,10 @@ class _Sums:
         self.newly_counted = 0
 
     def add(self, entry: LedgerEntry) -> None:
+        with localcontext(EXACT):
+            self._add(entry)
+
+    def _add(self, entry: LedgerEntry) -> None:
         self.calls += 1
         self.uncounted += int(not entry.counted)
         for rollup in rollups_of([entry.record]):

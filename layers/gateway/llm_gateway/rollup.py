@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Literal, Protocol
 
 from llm_gateway.usage import UsageRecord
@@ -14,6 +14,8 @@ BucketWidth = Literal["hour", "day"]
 ReportWidth = Literal["hour", "day", "total"]
 DimensionValue = str | bool | None
 
+EXACT = Context(prec=100)
+"""For sums that must have every digit of their costs; decimal's own context keeps 28."""
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
@@ -45,6 +47,7 @@ class Totals:
         output_tokens: Known output tokens.
         cached_input_tokens: Known cached part of the input.
         reasoning_tokens: Known reasoning part of the output.
+        cache_write_tokens: Known part of the input that was put into a cache.
         cost_usd: Cost of the priced calls, exact.
         unpriced: Answered calls whose cost is unknown, so `cost_usd` lacks them.
         latency_ms: Sum of latencies.
@@ -57,6 +60,7 @@ class Totals:
     output_tokens: int = 0
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     latency_ms: int = 0
@@ -136,6 +140,7 @@ def totals_of(record: UsageRecord) -> Totals:
         output_tokens=usage.output_tokens or 0,
         cached_input_tokens=usage.cached_input_tokens or 0,
         reasoning_tokens=usage.reasoning_tokens or 0,
+        cache_write_tokens=usage.cache_write_tokens or 0,
         cost_usd=record.cost_usd or Decimal(0),
         unpriced=int(record.status == "answered" and record.cost_usd is None),
         latency_ms=record.latency_ms,

@@ -50,7 +50,7 @@ class Settings:
         prompt_cache_ttl_s: How long an environment may trust its view of what is current.
         prompt_cache_bytes: Bound of the compiled prompts kept in memory, in bytes of source.
         usage_table: DynamoDB table of ledger and rollups.
-        usage_file: SQLite file of what `serve` keeps: usage, idempotency keys, budgets.
+        usage_file: SQLite file of ledger and rollups, instead of the table; in `serve` of all it keeps.
         usage_queue_url: SQS queue for records that the ledger does not take; None has only the log.
         usage_retention_days: Life of a ledger item; rollups stay.
         usage_event_bus: Name of the EventBridge bus that each call is told to.
@@ -61,6 +61,8 @@ class Settings:
         event_bus: EventBridge bus that is told of budgets that come to their end.
         answer_queue_url: SQS queue for answers to queued calls.
         failure_queue_url: SQS queue for errors of queued calls.
+        checked_function: ARN of the version of call_prompt that a deployment is about to give traffic.
+        deployment_check: JSON of the request that such a version is called with.
         lazy_imports: False loads all of the vendor's SDK at once, should a new release of it need that.
         lean_aws: False writes usage through the whole of the AWS SDK, at twice the CPU.
         openai_secret_arn: Secrets Manager secret with the OpenAI key, or a JSON object of keys by provider.
@@ -106,7 +108,7 @@ class Settings:
     prompt_cache_ttl_s: float = 1.0
     prompt_cache_bytes: int = 16_777_216
     usage_table: str | None = None
-    usage_file: str = "usage.db"
+    usage_file: str | None = None
     usage_queue_url: str | None = None
     usage_retention_days: int = 400
     usage_event_bus: str | None = None
@@ -117,6 +119,8 @@ class Settings:
     event_bus: str = "default"
     answer_queue_url: str | None = None
     failure_queue_url: str | None = None
+    checked_function: str | None = None
+    deployment_check: str = '{"prompt": "deployment_check", "variables": {"word": "ok"}}'
     lazy_imports: bool = True
     lean_aws: bool = True
     openai_secret_arn: str | None = None
@@ -273,6 +277,8 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "event_bus": _text,
     "answer_queue_url": _text,
     "failure_queue_url": _text,
+    "checked_function": _text,
+    "deployment_check": _text,
     "lazy_imports": _flag,
     "lean_aws": _flag,
     "openai_secret_arn": _text,

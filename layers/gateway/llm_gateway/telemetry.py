@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_gateway.budgets import ThresholdReached
     from llm_gateway.completer import Retry
 
-_RECORD = tuple(f.name for f in fields(UsageRecord) if f.name != "usage")
+_RECORD = tuple(f.name for f in fields(UsageRecord) if f.name not in ("usage", "metadata"))
 _TOKENS = tuple(f.name for f in fields(TokenUsage))
 _FACTS = ("reason", "vendor_status", "vendor_code", "vendor_request_id", "elapsed_s", "attempts")
 
@@ -120,8 +120,12 @@ class Telemetry:
         self.count({"BudgetNoticesNotSent": 1})
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
-        """The whole record as a log line, so that it can still be put on the ledger."""
-        self.logger.error("usage not recorded", extra={**_loggable(record), **_cause(error)})
+        """The whole record as a log line, so that it can still be put on the ledger.
+
+        It is the one line with the caller's metadata: there is no other place left to keep them.
+        """
+        kept = {"metadata": dict(record.metadata)} if record.metadata else {}
+        self.logger.error("usage not recorded", extra={**_loggable(record), **kept, **_cause(error)})
         self.count({"UsageNotRecorded": 1})
 
     def served(self, method: str, path: str, status: int, duration_ms: float, request_id: str) -> None:
@@ -181,7 +185,8 @@ def _loggable_param(error: GatewayError) -> str | None:
     """The field at fault, without names that are the caller's own text."""
     if error.param is None or isinstance(error, UnknownField):
         return None
-    return "variables" if error.param.startswith("variables.") else error.param
+    first = error.param.partition(".")[0]
+    return first if first in ("variables", "metadata") else error.param
 
 
 def _cause(error: Exception | None) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
@@ -40,6 +40,8 @@ class UsageRecord:
         latency_ms: From the start of the call to the provider's last word.
         attempts: Provider attempts made.
         test_mode: True if no vendor was involved.
+        metadata: What the caller attached to the call; in no metric, no sum, and no log line but the one
+            that brings a lost record back.
     """
 
     call_id: str
@@ -58,6 +60,7 @@ class UsageRecord:
     latency_ms: int
     attempts: int
     test_mode: bool
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class UsageLedger(Protocol):
@@ -138,28 +141,33 @@ def total_cost_usd(spent: Sequence[Spending]) -> Decimal | None:
 def cost_usd(usage: TokenUsage, price: ModelPrice | None) -> Decimal | None:
     """Price one completion.
 
-    Cached input tokens are part of `input_tokens`, not added to it, so they leave the full rate
-    first; reasoning tokens are part of `output_tokens` and billed like them.
+    Input tokens read from the vendor's cache, and those written to it, are part of `input_tokens`, not
+    added to it, so they leave the full rate first; reasoning tokens are part of `output_tokens` and
+    billed like them.
 
     Args:
-        usage: Token counts of one completion, cached_input_tokens <= input_tokens.
+        usage: Token counts of one completion; cached and written ones together <= input_tokens.
         price: Rates in USD per 1,000,000 tokens, or None if there is no price.
 
     Returns:
         USD, exact and unrounded; None if the price or a token count is unknown.
 
     Raises:
-        ValueError: More cached than input tokens: the provider adapter broke TokenUsage's promise.
+        ValueError: More of them than input tokens: the provider adapter broke TokenUsage's promise.
 
-    Source: OpenAI's usage object, where cached tokens are a subset of prompt tokens; rates and
-    their date in models.toml.
+    Source: OpenAI's usage object, where `cached_tokens` and `cache_write_tokens` are disjoint parts of
+    the prompt tokens; rates and their date in models.toml.
     """
     if price is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
-    cached = usage.cached_input_tokens or 0
-    if not 0 <= cached <= usage.input_tokens:
-        raise ValueError("cached_input_tokens must be from 0 to input_tokens")
-    full_rate, cached_rate, output_rate = price.rates(usage.input_tokens)
+    cached, written = usage.cached_input_tokens or 0, usage.cache_write_tokens or 0
+    plain = usage.input_tokens - cached - written
+    if min(cached, written, plain) < 0:
+        raise ValueError("cached and written tokens must be parts of input_tokens")
+    rates = price.rates(usage.input_tokens)
     return _PER_TOKEN * (
-        (usage.input_tokens - cached) * full_rate + cached * cached_rate + usage.output_tokens * output_rate
+        plain * rates.input
+        + cached * rates.cached_input
+        + written * rates.cache_write
+        + usage.output_tokens * rates.output
     )

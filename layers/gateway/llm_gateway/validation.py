@@ -24,6 +24,7 @@ _RULES = {
     "too_long": "must not be longer than {max_length}",
     "string_too_short": "must not be shorter than {min_length}",
     "too_short": "must not be shorter than {min_length}",
+    "too_many_bytes": "must not be longer than {max_bytes} bytes as JSON",
     "string_pattern_mismatch": "holds a character that is not allowed there",
     "literal_error": "must be {expected}",
     "finite_number": "must be a finite number",

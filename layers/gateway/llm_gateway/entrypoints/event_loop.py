@@ -22,6 +22,11 @@ def event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def forget_loop() -> None:
+    """Let the next run have a loop of its own; what hangs on the old one is lost."""
+    _loop.cache_clear()
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end."""
     return event_loop().run_until_complete(work)

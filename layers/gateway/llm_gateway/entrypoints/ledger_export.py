@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 from llm_gateway.rebuild import LedgerReader
 from llm_gateway.rollup import floor_hour
 from llm_gateway.usage import UsageRecord
-from llm_gateway.wire.fields import to_decimal_text, to_iso
+from llm_gateway.wire.fields import to_decimal_text, to_iso, to_metadata_text
 
 COLUMNS = (
     "call_id", "request_id", "started_at", "status", "error_code", "calling_service", "correlation_id",
     "prompt", "prompt_version", "provider", "model", "input_tokens", "output_tokens", "cached_input_tokens",
-    "reasoning_tokens", "cost_usd", "latency_ms", "attempts", "test_mode",
+    "cache_write_tokens", "reasoning_tokens", "cost_usd", "latency_ms", "attempts", "test_mode", "metadata",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What spreadsheets take for the begin of a formula, in both widths, and what they drop before one.
+# Source: OWASP, "CSV Injection".
+_FORMULA = re.compile(r"'*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 WriteRecord = Callable[[UsageRecord], None]
 
 
@@ -41,7 +44,8 @@ async def export_ledger(reader: LedgerReader, start: datetime, end: datetime, wr
 def csv_writer(stream: TextIO) -> WriteRecord:
     """Writes the heading now and a line for each record: unknown is empty, cost is exact text.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    A text that a spreadsheet would take for a formula, or that is such a text behind apostrophes, gets one
+    apostrophe more before it; so what is read back loses one where apostrophes precede such a sign.
     """
     lines = csv.writer(stream, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -69,6 +73,8 @@ def _values(record: UsageRecord) -> Iterator[Any]:
             yield to_iso(value)
         elif name == "cost_usd" and value is not None:
             yield to_decimal_text(value)
+        elif name == "metadata":
+            yield dict(sorted(value.items()))
         else:
             yield value
 
@@ -77,8 +83,10 @@ def _cell(value: Any) -> Any:
     match value:
         case None:
             return ""
+        case Mapping():
+            return to_metadata_text(value)
         case bool():
             return str(value).lower()
-        case str() if value.startswith(_FORMULA):
+        case str() if _FORMULA.match(value):
             return f"'{value}"
     return value

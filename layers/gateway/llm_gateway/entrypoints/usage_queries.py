@@ -126,6 +126,7 @@ def _totals(totals: Totals) -> UsageTotals:
         total_tokens=totals.input_tokens + totals.output_tokens,
         cached_input_tokens=totals.cached_input_tokens,
         reasoning_tokens=totals.reasoning_tokens,
+        cache_write_tokens=totals.cache_write_tokens,
         cost_usd=totals.cost_usd,
         unpriced=totals.unpriced,
         mean_latency_ms=round(totals.latency_ms / totals.requests, 1) if totals.requests else None,

@@ -110,18 +110,25 @@ def _of_no_use(kind: type[ProviderError], answer: Mapping[str, Any]) -> Provider
 def _usage(answer: Mapping[str, Any]) -> TokenUsage:
     """Token counts, where the vendor gives whole numbers that fit together."""
     usage = _mapping(answer.get("usage"))
+    read = _mapping(usage.get("prompt_tokens_details"))
     total_input = _whole(usage.get("prompt_tokens"))
-    cached = _whole(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    cached = _at_most(total_input or 0, read.get("cached_tokens"))
     return TokenUsage(
         input_tokens=total_input,
         output_tokens=_whole(usage.get("completion_tokens")),
-        cached_input_tokens=None if cached is None or cached > (total_input or 0) else cached,
+        cached_input_tokens=cached,
         reasoning_tokens=_whole(_mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+        cache_write_tokens=_at_most((total_input or 0) - (cached or 0), read.get("cache_write_tokens")),
     )
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _at_most(limit: int, value: object) -> int | None:
+    number = _whole(value)
+    return None if number is None or number > limit else number
 
 
 def _whole(value: object) -> int | None:

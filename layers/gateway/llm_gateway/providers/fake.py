@@ -84,6 +84,7 @@ def _completion(
             output_tokens=min(tokens, limit),
             cached_input_tokens=0,
             reasoning_tokens=min(reasoning, limit),
+            cache_write_tokens=0,
         ),
         served_model=f"{model.name}-test",
     )

@@ -30,35 +30,36 @@ class AwsClients:
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
         """Tables."""
-        return self.session.client("dynamodb", config=self._config)
+        return self.session.client("dynamodb", config=self.config)
 
     @cached_property
     def s3(self) -> S3Client:
         """Buckets."""
-        return self.session.client("s3", config=self._config)
+        return self.session.client("s3", config=self.config)
 
     @cached_property
     def sqs(self) -> SQSClient:
         """Queues."""
-        return self.session.client("sqs", config=self._config)
+        return self.session.client("sqs", config=self.config)
 
     @cached_property
     def secrets(self) -> SecretsManagerClient:
         """Secrets."""
-        return self.session.client("secretsmanager", config=self._config)
+        return self.session.client("secretsmanager", config=self.config)
 
     @cached_property
     def events(self) -> Any:
         """Event buses."""
-        return self.session.client("events", config=self._config)
+        return self.session.client("events", config=self.config)
 
     @cached_property
     def sts(self) -> Any:
         """Who we are."""
-        return self.session.client("sts", config=self._config)
+        return self.session.client("sts", config=self.config)
 
     @cached_property
-    def _config(self) -> Config:
+    def config(self) -> Config:
+        """How long they wait."""
         from botocore.config import Config
 
         return Config(

@@ -95,6 +95,7 @@ def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
         "cost_usd": record.cost_usd,
         "latency_ms": record.latency_ms,
         "attempts": record.attempts,
@@ -102,6 +103,8 @@ def ledger_item(record: UsageRecord, expires: datetime) -> dict[str, Any]:
     }
     item: dict[str, Any] = {name: {"S": text} for name, text in texts.items() if text is not None}
     item |= {name: {"N": str(number)} for name, number in numbers.items() if number is not None}
+    if record.metadata:
+        item["metadata"] = {"M": {name: {"S": text} for name, text in record.metadata.items()}}
     return {**item, "test_mode": {"BOOL": record.test_mode}}
 
 

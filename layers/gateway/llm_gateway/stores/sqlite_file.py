@@ -35,6 +35,7 @@ CREATE TABLE rollup (
     PRIMARY KEY (width, start, dimensions)
 ) WITHOUT ROWID
 """,
+    "ALTER TABLE rollup ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
     """
 CREATE TABLE outcome (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, holder TEXT NOT NULL, held_until REAL NOT NULL,
@@ -121,7 +122,7 @@ class SqliteFile:
             self._jobs.put(job)
         return await done
 
-    async def read(self, sql: str, arguments: Sequence[str]) -> list[tuple[Any, ...]]:
+    async def read(self, sql: str, arguments: Sequence[str | int]) -> list[tuple[Any, ...]]:
         """The rows of a question.
 
         Raises:
@@ -136,7 +137,7 @@ class SqliteFile:
             self._jobs.put(None)
         self._writer.join()
 
-    def _rows(self, sql: str, arguments: Sequence[str]) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str, arguments: Sequence[str | int]) -> list[tuple[Any, ...]]:
         with as_unavailable(), closing(self._open()) as connection:
             return connection.execute(sql, arguments).fetchall()
 

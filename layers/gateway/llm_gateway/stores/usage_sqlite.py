@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
 from llm_gateway.rollup import (
     DIMENSION_NAMES,
+    EXACT,
     TOTAL_NAMES,
     BucketWidth,
     Dimensions,
@@ -26,7 +27,10 @@ from llm_gateway.usage import UsageRecord
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-_EXACT = Context(prec=100)
+_PUT_TOTALS = """
+INSERT INTO rollup (width, start, dimensions, totals) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET totals = excluded.totals, revision = revision + 1
+"""
 
 
 class SqliteUsage:
@@ -45,7 +49,7 @@ class SqliteUsage:
     async def record(self, record: UsageRecord) -> None:
         """See UsageLedger.record."""
         with as_unavailable():
-            text = _codec().dump_json(record).decode()
+            text = record_codec().dump_json(record).decode()
         row = (record.call_id, record.started_at.isoformat(), text)
 
         def keep(connection: sqlite3.Connection) -> int:
@@ -64,7 +68,7 @@ class SqliteUsage:
         """See RollupStore.read."""
         question = (width, start.isoformat(), end.isoformat())
         sql = "SELECT start, dimensions, totals FROM rollup WHERE width = ? AND start >= ? AND start < ?"
-        return [_rollup(width, *row) for row in await self._file.read(sql, question)]
+        return [rollup_of_row(width, *row) for row in await self._file.read(sql, question)]
 
     async def records(self, start: datetime, end: datetime) -> Sequence[UsageRecord]:
         """The calls that began in [start, end), in order."""
@@ -72,7 +76,7 @@ class SqliteUsage:
             "SELECT record FROM ledger WHERE started_at >= ? AND started_at < ? ORDER BY started_at, call_id"
         )
         rows = await self._file.read(sql, (start.isoformat(), end.isoformat()))
-        return [_codec().validate_json(text) for (text,) in rows]
+        return [record_codec().validate_json(text) for (text,) in rows]
 
     async def forget(self, before: datetime) -> int:
         """Delete calls that began before a moment, and tell how many; their sums stay."""
@@ -83,30 +87,40 @@ class SqliteUsage:
             )
         )
 
+    def close(self) -> None:
+        """Write what is waiting, and close the file."""
+        self._file.close()
+
 
 def _count(connection: sqlite3.Connection, records: Sequence[UsageRecord]) -> int:
     """Mark those that are not counted yet and add them, as the ledger has them, to their sums."""
     mark = "UPDATE ledger SET counted = 1 WHERE call_id = ? AND counted = 0 RETURNING record"
     marked = [connection.execute(mark, (record.call_id,)).fetchall() for record in records]
-    new = [_codec().validate_json(text) for rows in marked for (text,) in rows]
-    with localcontext(_EXACT):
+    new = [record_codec().validate_json(text) for rows in marked for (text,) in rows]
+    with localcontext(EXACT):
         _add(connection, rollups_of(new))
     return len(new)
 
 
 def _add(connection: sqlite3.Connection, rollups: Sequence[Rollup]) -> None:
     for rollup in rollups:
-        key = (rollup.width, rollup.start.isoformat(), _dimensions(rollup.dimensions))
+        key = rollup_row_key(rollup)
         found = connection.execute(
             "SELECT totals FROM rollup WHERE width = ? AND start = ? AND dimensions = ?", key
         ).fetchone()
-        totals = rollup.totals + (_totals(found[0]) if found else Totals())
-        text = json.dumps({name: str(value) for name, value in asdict(totals).items()})
-        connection.execute("INSERT OR REPLACE INTO rollup VALUES (?, ?, ?, ?)", (*key, text))
+        put_totals(connection, key, rollup.totals + (_totals(found[0]) if found else Totals()))
 
 
-def _dimensions(dimensions: Dimensions) -> str:
-    return json.dumps([getattr(dimensions, name) for name in DIMENSION_NAMES])
+def put_totals(connection: sqlite3.Connection, key: tuple[str, str, str], totals: Totals) -> None:
+    """Give a rollup these totals, and with them a new revision."""
+    text = json.dumps({name: str(value) for name, value in asdict(totals).items()})
+    connection.execute(_PUT_TOTALS, (*key, text))
+
+
+def rollup_row_key(rollup: Rollup) -> tuple[str, str, str]:
+    """What a rollup's row is found by."""
+    dimensions = json.dumps([getattr(rollup.dimensions, name) for name in DIMENSION_NAMES])
+    return rollup.width, rollup.start.isoformat(), dimensions
 
 
 def _totals(text: str) -> Totals:
@@ -117,12 +131,14 @@ def _totals(text: str) -> Totals:
     )
 
 
-def _rollup(width: BucketWidth, start: str, dimensions: str, totals: str) -> Rollup:
+def rollup_of_row(width: BucketWidth, start: str, dimensions: str, totals: str) -> Rollup:
+    """A rollup back from its row."""
     return Rollup(width, datetime.fromisoformat(start), Dimensions(*json.loads(dimensions)), _totals(totals))
 
 
 @cache
-def _codec() -> TypeAdapter[UsageRecord]:
+def record_codec() -> TypeAdapter[UsageRecord]:
+    """Records from and to their text on the ledger."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(UsageRecord)

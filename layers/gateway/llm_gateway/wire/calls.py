@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from llm_gateway.models import LABEL_PATTERN, TIMEOUT_RANGE_S, FinishReason, OutputFormat
-from llm_gateway.wire.fields import Name, Parameters, ServiceName, Usd, Wire
+from llm_gateway.wire.fields import Metadata, Name, Parameters, ServiceName, Usd, Wire
 
 CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
 IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,255}$"
@@ -66,6 +66,12 @@ class CallRequest(Wire):
     correlation_id: Annotated[str, Field(pattern=CORRELATION_ID.pattern)] | None = Field(
         None, description="The caller's own name for this call; it is in the answer and in the logs."
     )
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="The caller's own words about the call, for its bills: kept on the ledger, in exports "
+        "and in events. At most 16, and 256 bytes as JSON.",
+        examples=[{"team": "checkout", "tenant": "42"}],
+    )
     idempotency_key: Annotated[str, Field(pattern=IDEMPOTENCY_KEY)] | None = Field(
         None,
         description="The same key with the same request gives the first answer again, at no cost. "
@@ -89,6 +95,7 @@ class Usage(Wire):
     total_tokens: int | None
     cached_input_tokens: int | None = Field(description="Part of input_tokens.")
     reasoning_tokens: int | None = Field(description="Part of output_tokens.")
+    cache_write_tokens: int | None = Field(None, description="Part of input_tokens.")
 
 
 class CallResponse(Wire):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
 
-_PRINTABLE = r"^\P{C}+$"
+MAX_METADATA_BYTES = 256
+"""So that a ledger item stays within 1 KB, one write unit, with the longest of the usual names."""
+
+_PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]+$"
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
 ServiceName = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+_MetadataKey = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+_MetadataValue = Annotated[str, Field(pattern=_PRINTABLE.replace("+", "*"))]
+Metadata = Annotated[
+    dict[_MetadataKey, _MetadataValue],
+    Field(max_length=16),
+    AfterValidator(lambda metadata: _small(metadata)),
+]
 Usd = Annotated[
     Decimal,
     PlainSerializer(lambda value: to_decimal_text(value), return_type=str, when_used="json"),
@@ -47,6 +60,17 @@ class Parameters(Wire):
             max_tokens=self.max_tokens,
             stop=tuple(self.stop or ()),
         )
+
+
+def _small(metadata: dict[str, str]) -> dict[str, str]:
+    if len(to_metadata_text(metadata).encode()) > MAX_METADATA_BYTES:
+        raise PydanticCustomError("too_many_bytes", "too long", {"max_bytes": MAX_METADATA_BYTES})
+    return metadata
+
+
+def to_metadata_text(metadata: Mapping[str, str]) -> str:
+    """`{"team":"checkout"}`: compact JSON, always in the same order."""
+    return json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def to_decimal_text(value: Decimal) -> str:

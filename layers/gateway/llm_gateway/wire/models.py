@@ -16,12 +16,14 @@ class ModelPrices(Wire):
     input: Usd
     output: Usd
     cached_input: Usd | None
+    cache_write: Usd | None
     long_above: int | None = Field(
         description="Input tokens above which the whole call costs the long rates."
     )
     long_input: Usd | None
     long_output: Usd | None
     long_cached_input: Usd | None
+    long_cache_write: Usd | None
     date: str | None = Field(description="Day on which they were read from the vendor's list.")
 
 

@@ -19,6 +19,7 @@ class UsageTotals(Wire):
     total_tokens: int
     cached_input_tokens: int
     reasoning_tokens: int
+    cache_write_tokens: int
     cost_usd: Usd = Field(description="Cost of the priced calls.")
     unpriced: int = Field(description="Answered calls whose cost is unknown and therefore not in cost_usd.")
     mean_latency_ms: float | None

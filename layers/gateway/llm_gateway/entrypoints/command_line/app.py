@@ -39,7 +39,8 @@ Examples:
 """
 _USAGE_HELP = """What calls cost: a table of sums; the ledger behind it, to export, to check and to mend.
 
-Whose: `--stack llm-gateway-dev` before `usage`, or the setting LLM_GATEWAY_USAGE_TABLE.
+Whose: `--stack llm-gateway-dev` or `--usage-file usage.db` before `usage`, or the setting
+LLM_GATEWAY_USAGE_TABLE or LLM_GATEWAY_USAGE_FILE.
 Without a further word: `usage show`.
 
 Examples:
@@ -86,10 +87,17 @@ def create_app(
         context: typer.Context,
         folder: Annotated[str | None, typer.Option(help="A folder of prompts; no AWS.")] = None,
         stack: Annotated[str | None, typer.Option(help="Name of a deployed stack.")] = None,
+        usage_file: Annotated[str | None, typer.Option(help="A file of usage; no AWS.")] = None,
         key_file: Annotated[str | None, typer.Option(help="A file of gateway keys; no AWS.")] = None,
     ) -> None:
-        there = Place(folder, stack, key_file)
-        context.obj = Places(lambda: opened(there), lambda: opened_usage(there), lambda: opened_keys(there))
+        there = Place(folder, stack, usage_file, key_file)
+
+        def usage_there() -> UsageStores:
+            stores = opened_usage(there)
+            context.call_on_close(stores.close)
+            return stores
+
+        context.obj = Places(lambda: opened(there), usage_there, lambda: opened_keys(there))
 
     for command in (
         files.lint, files.render, files.push,

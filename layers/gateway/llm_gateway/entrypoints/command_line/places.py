@@ -6,6 +6,7 @@ import getpass
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol
 
 from llm_gateway.bootstrap import Parts
@@ -56,11 +57,13 @@ class Place:
     Attributes:
         folder: A folder of prompts, or None.
         stack: Name of a deployed stack, or None.
+        usage_file: A file of usage, or None.
         key_file: A file of gateway keys, or None.
     """
 
     folder: str | None = None
     stack: str | None = None
+    usage_file: str | None = None
     key_file: str | None = None
 
 
@@ -73,12 +76,14 @@ class UsageStores:
         reader: The ledger, to read.
         ledger: The ledger, to write.
         retention: Life of a call on the ledger.
+        close: Ends what was opened.
     """
 
     rollups: ReplaceableRollups
     reader: LedgerReader
     ledger: UsageLedger
     retention: timedelta
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +111,28 @@ class Places:
 
 
 def open_usage(place: Place) -> UsageStores:
-    """The usage of a stack by its name, or of the table that the environment names.
+    """The usage in a file, of a stack by its name, or of the file or table that the environment names.
 
     Raises:
-        ConfigurationError: There is no such stack, or nothing is named.
+        ConfigurationError: There is no such file or stack, or nothing is named.
     """
     settings = Settings.from_env()
-    if place.stack:
-        settings = _of_stack(settings, place.stack)
-    elif not settings.usage_table:
+    if place.usage_file:
+        settings = replace(settings, usage_file=place.usage_file)
+    elif place.stack:
+        settings = replace(_of_stack(settings, place.stack), usage_file=None)
+    elif not (settings.usage_file or settings.usage_table):
         raise ConfigurationError(
-            "Say whose usage: --stack NAME, or LLM_GATEWAY_USAGE_TABLE in the environment. A folder has none."
+            "Say whose usage: --stack NAME, --usage-file PATH, or LLM_GATEWAY_USAGE_TABLE or "
+            "LLM_GATEWAY_USAGE_FILE in the environment. A folder has none."
         )
     parts = Parts(replace(settings, lean_aws=False), "command_line")
     retention = timedelta(days=settings.usage_retention_days)
+    if settings.usage_file:
+        if not Path(settings.usage_file).is_file():  # opening it would make an empty one
+            raise ConfigurationError(f"There is no usage file '{settings.usage_file}'.")
+        file = parts.usage_file_repair
+        return UsageStores(file, file, file, retention, file.close)
     return UsageStores(parts.rollup_repair, parts.ledger_reader, parts.usage_table, retention)
 
 

@@ -129,7 +129,7 @@ def _announce(parts: LocalParts, http_port: int, grpc_port: int) -> None:
         prompts=len(index.paths("ok")) + len(broken),
         prompts_broken=len(broken),
         broken=broken[:_MOST_NAMED],
-        usage_file=settings.usage_file,
+        usage_file=str(parts.usage_path),
     )
 
 

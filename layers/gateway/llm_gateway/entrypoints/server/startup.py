@@ -28,7 +28,7 @@ def check(parts: LocalParts) -> None:
         *_told_by(lambda: parts.model_catalogue),
         *_told_by(lambda: parts.budgets),
         *_told_by(
-            lambda: parts.usage_file, f"LLM_GATEWAY_USAGE_FILE: '{settings.usage_file}' cannot be used. "
+            lambda: parts.usage_file, f"LLM_GATEWAY_USAGE_FILE: '{parts.usage_path}' cannot be used. "
         ),
     ]
     if not problems:
