@@ -309,6 +309,26 @@ class CallPromptRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PROMPT_FIELD_NUMBER: _builtins.int
     VARIABLES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -322,6 +342,7 @@ class CallPromptRequest(_message.Message):
     CALLING_SERVICE_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """Path of the prompt, 1 to 512 characters; the extension may be left out where only one file fits. Required."""
     version: _builtins.str
@@ -358,6 +379,10 @@ class CallPromptRequest(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Time of the whole call, retries included, 5 to 120 seconds."""
 
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The caller's own words about the call, for its bills: kept on the ledger. At most 256 bytes as JSON."""
+
     def __init__(
         self,
         *,
@@ -374,10 +399,11 @@ class CallPromptRequest(_message.Message):
         calling_service: _builtins.str | None = ...,
         correlation_id: _builtins.str | None = ...,
         idempotency_key: _builtins.str | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "model", b"model", "output", b"output", "parameters", b"parameters", "provider", b"provider", "sticky_key", b"sticky_key", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "model", b"model", "output", b"output", "parameters", b"parameters", "prompt", b"prompt", "provider", b"provider", "sticky_key", b"sticky_key", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "metadata", b"metadata", "model", b"model", "output", b"output", "parameters", b"parameters", "prompt", b"prompt", "provider", b"provider", "sticky_key", b"sticky_key", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__calling_service: _TypeAlias = _typing.Literal["calling_service"]  # noqa: Y015
     _WhichOneofArgType__calling_service: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service"]  # noqa: Y015
@@ -461,6 +487,7 @@ class TokenUsage(_message.Message):
     TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """All input tokens, cached ones included."""
     output_tokens: _builtins.int
@@ -471,6 +498,8 @@ class TokenUsage(_message.Message):
     """Part of input_tokens."""
     reasoning_tokens: _builtins.int
     """Part of output_tokens."""
+    cache_write_tokens: _builtins.int
+    """Part of input_tokens, put into the vendor's cache."""
     def __init__(
         self,
         *,
@@ -479,11 +508,14 @@ class TokenUsage(_message.Message):
         total_tokens: _builtins.int | None = ...,
         cached_input_tokens: _builtins.int | None = ...,
         reasoning_tokens: _builtins.int | None = ...,
+        cache_write_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_input_tokens", b"_cached_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_total_tokens", b"_total_tokens", "cached_input_tokens", b"cached_input_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens", "_cached_input_tokens", b"_cached_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_total_tokens", b"_total_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_input_tokens", b"cached_input_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_tokens", b"_cached_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_total_tokens", b"_total_tokens", "cached_input_tokens", b"cached_input_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens", "_cached_input_tokens", b"_cached_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_tokens", b"_reasoning_tokens", "_total_tokens", b"_total_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_input_tokens", b"cached_input_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_write_tokens: _TypeAlias = _typing.Literal["cache_write_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_tokens: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens"]  # noqa: Y015
     _WhichOneofReturnType__cached_input_tokens: _TypeAlias = _typing.Literal["cached_input_tokens"]  # noqa: Y015
     _WhichOneofArgType__cached_input_tokens: _TypeAlias = _typing.Literal["_cached_input_tokens", b"_cached_input_tokens"]  # noqa: Y015
     _WhichOneofReturnType__input_tokens: _TypeAlias = _typing.Literal["input_tokens"]  # noqa: Y015
@@ -494,6 +526,8 @@ class TokenUsage(_message.Message):
     _WhichOneofArgType__reasoning_tokens: _TypeAlias = _typing.Literal["_reasoning_tokens", b"_reasoning_tokens"]  # noqa: Y015
     _WhichOneofReturnType__total_tokens: _TypeAlias = _typing.Literal["total_tokens"]  # noqa: Y015
     _WhichOneofArgType__total_tokens: _TypeAlias = _typing.Literal["_total_tokens", b"_total_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_tokens) -> _WhichOneofReturnType__cache_write_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_input_tokens) -> _WhichOneofReturnType__cached_input_tokens | None: ...
     @_typing.overload
@@ -1142,6 +1176,7 @@ class UsageTotals(_message.Message):
     UNPRICED_FIELD_NUMBER: _builtins.int
     MEAN_LATENCY_MS_FIELD_NUMBER: _builtins.int
     MAX_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     """Calls, those that were answered with an earlier answer included."""
     errors: _builtins.int
@@ -1164,6 +1199,8 @@ class UsageTotals(_message.Message):
     """Unset if there were no calls."""
     max_latency_ms: _builtins.int
     """Unset if there were no calls."""
+    cache_write_tokens: _builtins.int
+    """Part of input_tokens, put into vendors' caches."""
     def __init__(
         self,
         *,
@@ -1178,10 +1215,11 @@ class UsageTotals(_message.Message):
         unpriced: _builtins.int = ...,
         mean_latency_ms: _builtins.float | None = ...,
         max_latency_ms: _builtins.int | None = ...,
+        cache_write_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_latency_ms", b"_max_latency_ms", "_mean_latency_ms", b"_mean_latency_ms", "max_latency_ms", b"max_latency_ms", "mean_latency_ms", b"mean_latency_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_latency_ms", b"_max_latency_ms", "_mean_latency_ms", b"_mean_latency_ms", "cached_input_tokens", b"cached_input_tokens", "cost_usd", b"cost_usd", "errors", b"errors", "input_tokens", b"input_tokens", "max_latency_ms", b"max_latency_ms", "mean_latency_ms", b"mean_latency_ms", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "requests", b"requests", "total_tokens", b"total_tokens", "unpriced", b"unpriced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_latency_ms", b"_max_latency_ms", "_mean_latency_ms", b"_mean_latency_ms", "cache_write_tokens", b"cache_write_tokens", "cached_input_tokens", b"cached_input_tokens", "cost_usd", b"cost_usd", "errors", b"errors", "input_tokens", b"input_tokens", "max_latency_ms", b"max_latency_ms", "mean_latency_ms", b"mean_latency_ms", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "requests", b"requests", "total_tokens", b"total_tokens", "unpriced", b"unpriced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_latency_ms: _TypeAlias = _typing.Literal["max_latency_ms"]  # noqa: Y015
     _WhichOneofArgType__max_latency_ms: _TypeAlias = _typing.Literal["_max_latency_ms", b"_max_latency_ms"]  # noqa: Y015
