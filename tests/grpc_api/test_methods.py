@@ -21,7 +21,9 @@ from tests.upstream import Reply, chat_completion
 
 def test_a_prompt_is_called_and_answered_with_what_it_cost(tmp_path: Path) -> None:
     async def scenario(at: House) -> None:
-        asked = at.stub.CallPrompt(call(calling_service="shop", correlation_id="order-1"))
+        asked = at.stub.CallPrompt(
+            call(calling_service="shop", correlation_id="order-1", metadata={"team": "a"})
+        )
         answer = await asked
         assert (answer.text, answer.correlation_id) == ("Hello.", "order-1")
         assert answer.finish_reason == pb.FINISH_REASON_STOP
@@ -37,7 +39,7 @@ def test_a_prompt_is_called_and_answered_with_what_it_cost(tmp_path: Path) -> No
         [record] = await at.records()
         trailers = dict(await asked.trailing_metadata())
         assert (record.call_id, record.request_id) == (answer.call_id, trailers["x-request-id"])
-        assert (record.status, record.calling_service) == ("answered", "shop")
+        assert (record.status, record.calling_service, record.metadata) == ("answered", "shop", {"team": "a"})
         served = {"method": "gRPC", "path": "/llm_gateway.v1.LlmGateway/CallPrompt", "status": 200}
         assert at.observer.notes == [("served", served)]
 
