@@ -102,7 +102,9 @@ def test_calling_services_are_summed_from_fields_of_the_calls_log_lines(
 ) -> None:
     [query] = [w["properties"]["query"] for w in filled()["widgets"] if w["type"] == "log"]
     assert re.findall(r"SOURCE '([^']+)'", query) == ["stack-CallPromptLogs", "stack-CallPromptAsyncLogs"]
-    Telemetry("dashboard_log", "dev", "INFO").call_ended(record(), None)
+    Telemetry("dashboard_log", "dev", "INFO", EmbeddedMetrics("dashboard_log", "dev")).call_ended(
+        record(), None
+    )
     line = json.loads(capsys.readouterr().out)
     assert re.search(re.findall(r"message like /(.+?)/", query)[0], line["message"])
     for field in [*re.findall(r"(?:sum|avg)\((\w+)\)", query), *re.findall(r"by (\w+) \|", query)]:

@@ -62,13 +62,13 @@ def record() -> UsageRecord:
 def test_what_a_caller_attaches_is_in_no_line_but_that_which_brings_a_lost_record_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    telemetry, attached = Telemetry("attached", "local", "DEBUG"), replace(record(), metadata={"k": "CANARY"})
-    telemetry.call_ended(attached, None)
-    telemetry.call_ended(attached, ProviderRateLimited("Slow down."))
-    telemetry.ledger_refused(attached, StoreUnavailable("…"))
-    telemetry.refused(InvalidParameter("…", param="metadata.CANARY"), "request-1")
+    told, attached = telemetry("attached", "DEBUG"), replace(record(), metadata={"k": "CANARY"})
+    told.call_ended(attached, None)
+    told.call_ended(attached, ProviderRateLimited("Slow down."))
+    told.ledger_refused(attached, StoreUnavailable("…"))
+    told.refused(InvalidParameter("…", param="metadata.CANARY"), "request-1")
     assert "CANARY" not in capsys.readouterr().out
-    telemetry.usage_not_recorded(attached, StoreUnavailable("…"))
+    told.usage_not_recorded(attached, StoreUnavailable("…"))
     lost, metric = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert lost["metadata"] == {"k": "CANARY"}
     assert "CANARY" not in json.dumps(metric)

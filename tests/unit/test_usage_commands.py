@@ -29,7 +29,6 @@ from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import Totals
 from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
-from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import InMemoryUsage

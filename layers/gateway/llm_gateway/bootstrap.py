@@ -16,6 +16,7 @@ from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Metrics, Telemetry
 
 if TYPE_CHECKING:
+    from botocore.config import Config
     from httpx2 import AsyncClient
     from mypy_boto3_codedeploy import CodeDeployClient
     from mypy_boto3_lambda import LambdaClient

@@ -27,9 +27,7 @@ def check(parts: LocalParts) -> None:
         *_tls(settings),
         *_told_by(lambda: parts.model_catalogue),
         *_told_by(lambda: parts.budgets),
-        *_told_by(
-            lambda: parts.usage_file, f"LLM_GATEWAY_USAGE_FILE: '{parts.usage_path}' cannot be used. "
-        ),
+        *_told_by(lambda: parts.usage_file, f"LLM_GATEWAY_USAGE_FILE: '{parts.usage_path}' cannot be used. "),
     ]
     if not problems:
         problems += [*_told_by(lambda: _check_model(parts)), *_provider_key(parts)]
