@@ -64,6 +64,7 @@ class Parts:
         self.settings = settings
         metrics = self._metrics(function)
         self.telemetry = Telemetry(function, settings.environment, settings.log_level, metrics)
+        self.now = _now
 
     @classmethod
     def from_env(cls, function: str) -> Parts:

@@ -41,24 +41,20 @@ class EmbeddedMetrics:
         if logged:
             return _embedded(counts, record)
         dimensions = {"provider": record.provider, "model": record.model}
-        self._emit(counts, {"CallLatency": record.latency_ms}, dimensions)
+        self.count(counts, {"CallLatency": record.latency_ms}, dimensions)
         return {}
 
     def served(self, method: str, path: str, status: int, duration_ms: float) -> None:  # noqa: ARG002
         """See Metrics.served."""
-        self._emit({"Requests": 1}, {"RequestLatency": duration_ms}, {})
+        self.count({"Requests": 1}, {"RequestLatency": duration_ms}, {})
 
-    def count(self, counts: Mapping[str, float | None], dimensions: Mapping[str, str]) -> None:
-        """See Metrics.count."""
-        self._emit(counts, {}, dimensions)
-
-    def _emit(
+    def count(
         self,
         counts: Mapping[str, float | None],
         milliseconds: Mapping[str, float],
         dimensions: Mapping[str, str],
     ) -> None:
-        """One line."""
+        """See Metrics.count; one line."""
         metrics = EphemeralMetrics(namespace=NAMESPACE, service=self._function)
         for name, value in {"environment": self._environment, **dimensions}.items():
             metrics.add_dimension(name=name, value=value)

@@ -70,8 +70,13 @@ class PrometheusMetrics:
         """See Metrics.served."""
         self._request_s.labels(method, path, str(status)).observe(duration_ms / 1000)
 
-    def count(self, counts: Mapping[str, float | None], dimensions: Mapping[str, str]) -> None:
-        """See Metrics.count."""
+    def count(
+        self,
+        counts: Mapping[str, float | None],
+        milliseconds: Mapping[str, float],  # noqa: ARG002
+        dimensions: Mapping[str, str],
+    ) -> None:
+        """See Metrics.count; what is measured besides is about events of AWS."""
         for name, amount in counts.items():
             self._events.labels(name, dimensions.get("error_code", "")).inc(amount or 0)
 

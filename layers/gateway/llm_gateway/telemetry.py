@@ -38,8 +38,13 @@ class Metrics(Protocol):
         """Count a request."""
         ...
 
-    def count(self, counts: Mapping[str, float | None], dimensions: Mapping[str, str]) -> None:
-        """Count whatever else happens, by name; None is unknown."""
+    def count(
+        self,
+        counts: Mapping[str, float | None],
+        milliseconds: Mapping[str, float],
+        dimensions: Mapping[str, str],
+    ) -> None:
+        """Count, and measure, whatever else happens, by name; None is unknown."""
         ...
 
 
@@ -105,7 +110,9 @@ class Telemetry:
         facts = {"budget": reached.budget, "window": limit.width, "unit": limit.unit}
         amounts = {"limit": format(limit.most, "f"), "spent": format(reached.spent, "f")}
         self.logger.warning("budget reached", extra={**facts, **amounts, "percent": reached.percent})
-        self.count({f"BudgetsReached{reached.percent}": 1}, **facts)
+        self.count({f"BudgetsReached{reached.percent}": 1}, None, **facts)
+        if reached.percent == 100:  # for an alarm, which knows no names of budgets
+            self.count({"BudgetsUsedUp": 1})
 
     def budget_not_settled(self, hold: Hold, spent: Amount, error: Exception) -> None:
         """What a call spent is missing in its budget: it is all that an operator has to add it by."""
@@ -168,9 +175,14 @@ class Telemetry:
         self.logger.warning("prompts unchecked", extra={"error": type(error).__name__, "details": details})
         self.count({"PromptsUnchecked": 1})
 
-    def count(self, counts: Mapping[str, float | None], **dimensions: str) -> None:
+    def count(
+        self,
+        counts: Mapping[str, float | None],
+        milliseconds: Mapping[str, float] | None = None,
+        **dimensions: str,
+    ) -> None:
         """Count what happened, by name; unknown values are left out."""
-        self._metrics.count(counts, dimensions)
+        self._metrics.count(counts, milliseconds or {}, dimensions)
 
 
 def _loggable(record: UsageRecord) -> dict[str, Any]:
