@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -18,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2, llm_gateway_pb2_grpc
 from tests import upstream
-from tests.server.serving import COMMAND, OPEN, PATIENCE_S, TEST_MODE, Serving, environment, serving
+from tests.server.serving import CALL, COMMAND, OPEN, PATIENCE_S, TEST_MODE, Serving, environment, serving
 from tests.upstream import Reply, Upstream, chat_completion, failure
 
 KEY = "sk-canary-4f1d9c"
@@ -256,6 +257,33 @@ def test_keys_budgets_and_sums_outlive_a_restart(tmp_path: Path) -> None:
         assert refused
         assert server.call().json()["error"]["code"] == "budget_exceeded"
         assert server.usage()["totals"]["requests"] > 1
+
+
+def test_with_gateway_keys_nobody_calls_without_one_by_either_door(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    made = subprocess.run(
+        [COMMAND, "--key-file", str(keys), "keys", "create", "shop"],
+        env=environment(tmp_path, {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (key,) = re.findall(r"lgw_\w+", made.stdout)
+    guarded = {**TEST_MODE, "LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": str(keys)}
+    request = llm_gateway_pb2.CallPromptRequest(prompt="hello")
+    request.variables.update({"name": "Ada"})
+    bearer = f"Bearer {key}"
+    with serving(tmp_path, guarded) as server, grpc.insecure_channel(server.grpc_address) as channel:
+        call = llm_gateway_pb2_grpc.LlmGatewayStub(channel).CallPrompt
+        assert server.call().status_code == 401
+        with pytest.raises(grpc.RpcError) as refused:
+            call(request, timeout=PATIENCE_S)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        headers = {"authorization": bearer}
+        assert httpx2.post(f"{server.url}/v1/call", json=CALL, headers=headers).status_code == 200
+        assert call(request, timeout=PATIENCE_S, metadata=(("authorization", bearer),)).test_mode
+        assert (server.get("/health").status_code, server.get("/metrics").status_code) == (200, 200)
+        assert key not in server.log.read_text()
 
 
 def test_both_ports_speak_tls(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_a_call_that_takes_too_long_does_not_keep_it_from_ending(end: str, tmp_p
                 await asyncio.to_thread(entered.__exit__, None, None, None)
 
     asyncio.run(run())
+    assert [record.error_code for record in ledger(tmp_path)[0]] == (["cancelled"] if end == "grace" else [])
 
 
 def test_a_process_that_is_killed_under_load_has_lost_no_call_that_it_answered(tmp_path: Path) -> None:

@@ -100,14 +100,14 @@ class Parts:
         from llm_gateway.keys import KeyCallers
 
         kept_s = self.settings.key_cache_ttl_s
-        return KeyCallers(self.key_store, self._pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
+        return KeyCallers(self.key_store, self.pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
 
     @cached_property
     def keys(self) -> Keys:
         """The gateway keys, to make and to end."""
         from llm_gateway.keys import Keys
 
-        return Keys(self.key_store, self._pepper, _now)
+        return Keys(self.key_store, self.pepper, _now)
 
     @property
     def key_store(self) -> KeyStore:
@@ -121,7 +121,8 @@ class Parts:
         return DynamoKeys(self._aws.dynamodb, self.settings.required("key_table"))
 
     @property
-    def _pepper(self) -> Pepper:
+    def pepper(self) -> Pepper:
+        """What their hashes are keyed with."""
         if self.settings.key_file is not None:
             from llm_gateway.stores.pepper_file import FilePepper
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from llm_gateway.errors import ConfigurationError
@@ -14,7 +14,7 @@ from llm_gateway.errors import ConfigurationError
 _KEPT_S = 300
 _OWNER_OF_PLAIN_TEXT = "openai"
 
-Read = Callable[[], Coroutine[None, None, str]]
+Read = Callable[[], Awaitable[str]]
 
 
 class ProviderKey:

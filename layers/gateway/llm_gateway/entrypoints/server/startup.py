@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from llm_gateway.errors import ConfigurationError, GatewayError
 from llm_gateway.local_parts import LocalParts
 from llm_gateway.settings import Settings
-from llm_gateway.stores.pepper_file import FilePepper
 from llm_gateway.stores.provider_keys import key_in
+
+T = TypeVar("T")
 
 
 def check(parts: LocalParts) -> None:
@@ -23,7 +25,7 @@ def check(parts: LocalParts) -> None:
     settings = parts.settings
     problems = [
         *_prompts(settings),
-        *_access(settings),
+        *_access(parts),
         *_tls(settings),
         *_told_by(lambda: parts.model_catalogue),
         *_told_by(lambda: parts.budgets),
@@ -43,20 +45,19 @@ def _prompts(settings: Settings) -> Iterator[str]:
         yield f"LLM_GATEWAY_PROMPT_FOLDER: '{folder}' is no folder."
 
 
-def _access(settings: Settings) -> Iterator[str]:
+def _access(parts: LocalParts) -> Iterator[str]:
+    settings = parts.settings
     if settings.access == "open":
         return
     if settings.access == "iam":
         yield "LLM_GATEWAY_ACCESS=iam is for AWS; here it is 'keys' or 'open'."
-        return
-    if settings.key_file is None or settings.key_pepper_file is None:
+    elif settings.key_file is None:
         yield (
-            "Set LLM_GATEWAY_KEY_FILE and LLM_GATEWAY_KEY_PEPPER_FILE, the files of the gateway keys, or "
-            "LLM_GATEWAY_ACCESS=open to let everybody call who reaches the ports."
+            "Set LLM_GATEWAY_KEY_FILE to the file of the gateway keys, or LLM_GATEWAY_ACCESS=open to let "
+            "everybody call who reaches the ports."
         )
-        return
-    pepper = FilePepper(Path(settings.key_pepper_file))
-    yield from _told_by(lambda: asyncio.run(pepper()), "LLM_GATEWAY_KEY_PEPPER_FILE: ")
+    else:
+        yield from _told_by(lambda: asyncio.run(_awaited(parts.pepper())), "LLM_GATEWAY_KEY_FILE: ")
 
 
 def _tls(settings: Settings) -> Iterator[str]:
@@ -101,10 +102,14 @@ def _provider_key(parts: LocalParts) -> Iterator[str]:
         )
         return
     try:
-        if not key_in(asyncio.run(parts.provider_keys()), provider):
+        if not key_in(asyncio.run(_awaited(parts.provider_keys())), provider):
             yield f"The provider keys have none for '{provider}', the provider of LLM_GATEWAY_DEFAULT_MODEL."
     except ConfigurationError:
         yield "LLM_GATEWAY_OPENAI_API_KEY_FILE or LLM_GATEWAY_OPENAI_SECRET_ARN cannot be read."
+
+
+async def _awaited(reading: Awaitable[T]) -> T:
+    return await reading
 
 
 def _told_by(build: Callable[[], object], before: str = "") -> Iterator[str]:
