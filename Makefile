@@ -22,7 +22,7 @@ export TARGET_PYTHON ?= 3.13
 export TARGET_PLATFORM ?= aarch64-manylinux2014
 
 ##@ See it work
-.PHONY: demo up down push
+.PHONY: demo up down push serve
 demo: .venv/ready .venv-local-aws/ready ## Deploy to a local AWS and tell the whole story as a transcript
 	@$(BIN)/python -m local_aws demo
 
@@ -34,6 +34,15 @@ down: .venv/ready ## Stop what `make up` started
 
 push: .venv/ready ## Upload a prompt to what `make up` started: make push FILE=hello.prompt
 	@$(BIN)/python -m local_aws push "$(FILE)"
+
+serve: .venv/ready ## Serve prompts/ as one process: test mode, open to this machine, no AWS
+	@mkdir -p .build
+	@printf '%s\n' '' 'Paste into another terminal:' '' \
+		"  curl -s localhost:8080/v1/call -H 'content-type: application/json' -d '{\"prompt\": \"translate.txt\", \"variables\": {\"text\": \"Hallo\"}}'" \
+		"  curl -s \"localhost:8080/v1/usage?start=$$(date -u +%Y-%m-%dT00:00:00Z)&end=$$(date -u +%Y-%m-%dT23:59:59Z)&group_by=prompt\"" \
+		'  $(BIN)/llm-gateway call translate.txt --var text=Hallo        # by gRPC' '' 'Ctrl-C ends it.' ''
+	@LLM_GATEWAY_TEST_MODE=true LLM_GATEWAY_ACCESS=open LLM_GATEWAY_PROMPT_FOLDER=prompts LLM_GATEWAY_USAGE_FILE=.build/usage.db \
+		exec $(BIN)/llm-gateway serve $(ARGS)
 
 ##@ Prove it
 .PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices

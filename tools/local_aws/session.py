@@ -31,7 +31,8 @@ def deploy_with_prompts(running: Emulator, tell: Callable[[str], None], **parame
     if key:
         put_openai_key(stack, key)
     tell("uploading prompts")
-    files = {path.relative_to(PROMPTS).as_posix(): path for path in PROMPTS.rglob("*") if path.is_file()}
+    paths = {path.relative_to(PROMPTS).as_posix(): path for path in PROMPTS.rglob("*") if path.is_file()}
+    files = {name: path for name, path in paths.items() if not name.startswith(".")}  # `make serve` left some
     for path in sorted(files, key=lambda path: (not is_partial(path), path)):
         # One after the other: each upload at the same time would start an environment of its own.
         if is_partial(path):
