@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
+from cfn_yaml import load_template
 from llm_gateway.prompts.path import is_partial
-from local_aws import emulator
+from local_aws import artefacts, emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
 from local_aws.stack import Stack, deploy, put_openai_key
 
@@ -87,7 +90,21 @@ def up() -> int:
     process = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
     stack_facts = {"outputs": dict(stack.outputs), "api_key": stack.api_key}
     _REMEMBERED.write_text(json.dumps({"emulator": process, **stack_facts}))
-    print(_HELLO.format(url=stack.api_url, key=stack.api_key, endpoint=running.endpoint, **stack.outputs))
+    _greet(stack, end="make down")
+    return 0
+
+
+def build() -> int:
+    """Build what a deployment uploads."""
+    artefacts.build(load_template(), progress)
+    return 0
+
+
+def deploy_to(endpoint: str) -> int:
+    """Deploy to a local AWS that somebody else started, in place of whatever is there."""
+    httpx2.post(f"{endpoint}/_ministack/reset", timeout=_PATIENCE_S).raise_for_status()
+    running = Emulator(endpoint=endpoint, pid=0, folder=BUILD)
+    _greet(deploy_with_prompts(running, progress), end="docker compose --profile aws down")
     return 0
 
 
@@ -128,8 +145,13 @@ def _remembered() -> Stack | None:
     return Stack(emulator=Emulator(**process), outputs=facts["outputs"], api_key=facts["api_key"])
 
 
+def _greet(stack: Stack, end: str) -> None:
+    facts = {"url": stack.api_url, "key": stack.api_key, "endpoint": stack.emulator.endpoint}
+    print(_HELLO.format(end=end, **facts, **stack.outputs))
+
+
 _HELLO = """
-The gateway is up until `make down`. Paste away:
+The gateway is up until `{end}`. Paste away:
 
   export URL={url}
   export KEY={key}
