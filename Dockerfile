@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="LLM Gateway" \
       org.opencontainers.image.revision="${REVISION}"
 
 # The base image has no bytecode of the standard library, and a read-only file system could not keep any.
-RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-packages|ensurepip|idlelib|tkinter)/' \
+RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(site-packages|tests?|ensurepip|idlelib|lib2to3|tkinter)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && groupadd --gid 10001 gateway \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin gateway \
