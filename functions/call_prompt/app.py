@@ -15,10 +15,12 @@ def build(parts: Parts) -> LambdaHandler:
     from llm_gateway.entrypoints.api_gateway import http_handler, is_http
     from llm_gateway.entrypoints.direct_invoke import answer_invoke
     from llm_gateway.entrypoints.event_loop import run
+    from llm_gateway.entrypoints.http.callers import EventCallers
     from llm_gateway.entrypoints.http.calls import call_app
 
-    telemetry, reserve_s = parts.telemetry, parts.settings.deadline_reserve_s
-    answer_http = http_handler(call_app(parts.calls, parts.settings, telemetry), telemetry)
+    telemetry, settings = parts.telemetry, parts.settings
+    app = call_app(parts.guarded_calls, EventCallers(settings.access), settings, telemetry)
+    answer_http, reserve_s = http_handler(app, telemetry), settings.deadline_reserve_s
 
     def handle(event: Any, context: Any) -> dict[str, Any]:
         if is_http(event):

@@ -15,10 +15,10 @@ def build(parts: Parts) -> LambdaHandler:
     from llm_gateway.entrypoints.api_gateway import http_handler
     from llm_gateway.entrypoints.http import prompts
     from llm_gateway.entrypoints.http.app import create_app
+    from llm_gateway.entrypoints.http.callers import EventCallers
 
-    return http_handler(
-        create_app(prompts.metadata_router(parts.prompt_index), observer=parts.telemetry), parts.telemetry
-    )
+    routes = prompts.metadata_router(parts.prompt_index, EventCallers(parts.settings.access))
+    return http_handler(create_app(routes, observer=parts.telemetry), parts.telemetry)
 
 
 parts, handler = loaded("get_prompt_metadata", build)

@@ -15,8 +15,10 @@ def build(parts: Parts) -> LambdaHandler:
     from llm_gateway.entrypoints.api_gateway import http_handler
     from llm_gateway.entrypoints.http import usage
     from llm_gateway.entrypoints.http.app import create_app
+    from llm_gateway.entrypoints.http.callers import EventCallers
 
-    return http_handler(create_app(usage.router(parts.rollups), observer=parts.telemetry), parts.telemetry)
+    routes = usage.router(parts.rollups, EventCallers(parts.settings.access))
+    return http_handler(create_app(routes, observer=parts.telemetry), parts.telemetry)
 
 
 parts, handler = loaded("get_usage_stats", build)

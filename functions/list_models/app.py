@@ -15,8 +15,10 @@ def build(parts: Parts) -> LambdaHandler:
     from llm_gateway.entrypoints.api_gateway import http_handler
     from llm_gateway.entrypoints.http import models
     from llm_gateway.entrypoints.http.app import create_app
+    from llm_gateway.entrypoints.http.callers import EventCallers
 
-    routes = models.router(parts.model_catalogue, parts.settings.default_model)
+    callers = EventCallers(parts.settings.access)
+    routes = models.router(parts.model_catalogue, parts.settings.default_model, callers)
     return http_handler(create_app(routes, observer=parts.telemetry), parts.telemetry)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
+from llm_gateway.access import OPEN
 from llm_gateway.bootstrap import Parts
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded
@@ -72,7 +73,7 @@ def test_fifty_at_once_do_not_cross_a_limit_together(
 
     async def call(number: int) -> CallResponse | BudgetExceeded:
         try:
-            return await parts.calls.call_prompt(request, f"request-{number}", Deadline.after(60))
+            return await parts.calls.call_prompt(request, f"request-{number}", Deadline.after(60), OPEN)
         except BudgetExceeded as error:
             return error
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from llm_gateway.access import OPEN
 from llm_gateway.bootstrap import Parts
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import IdempotencyKeyInUse
@@ -60,7 +61,7 @@ def test_fifty_duplicates_at_once_are_one_call_and_one_payment(
     async def patient(number: int) -> CallResponse:
         while True:
             try:
-                return await parts.calls.call_prompt(request, f"request-{number}", Deadline.after(60))
+                return await parts.calls.call_prompt(request, f"request-{number}", Deadline.after(60), OPEN)
             except IdempotencyKeyInUse as error:
                 await asyncio.sleep(error.retry_after_s or 1)
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from llm_gateway.access import OPEN
 from llm_gateway.budget_holds import Hold, Standing
 from llm_gateway.budget_limits import Amount, Limit, Limits, read_budgets, resets_at
 from llm_gateway.budgets import Budgets
@@ -85,7 +86,7 @@ class Shop:
             budgets=Budgets(limits, self.store, self.notices, self.observer),
         )
         body = CallRequest.model_validate({"prompt": "hello", "calling_service": service, **request})
-        return asyncio.run(gateway.call_prompt(body, "req-1", Deadline.after(30)))
+        return asyncio.run(gateway.call_prompt(body, "req-1", Deadline.after(30), OPEN))
 
     def refused(self, **request: Any) -> BudgetExceeded:
         with pytest.raises(BudgetExceeded) as caught:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from llm_gateway.access import OPEN
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel
@@ -83,7 +84,7 @@ class House:
             test_mode=False,
         )
         body = CallRequest.model_validate({"prompt": "hello", "variables": {"name": "Ada"}, **request})
-        return asyncio.run(gateway.call_prompt(body, "req-1", time_left or Deadline.after(120)))
+        return asyncio.run(gateway.call_prompt(body, "req-1", time_left or Deadline.after(120), OPEN))
 
 
 def house(*script: Completion | Exception | float) -> House:

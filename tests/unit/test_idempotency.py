@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.access import OPEN, Caller
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,
@@ -44,7 +45,9 @@ class ScriptedCalls:
         self.made = 0
         self.replays: list[tuple[str, str]] = []
 
-    async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
+    async def call_prompt(
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
+    ) -> CallResponse:
         self.made += 1
         while isinstance(self.script[0], float):
             await asyncio.sleep(self.script.pop(0))  # type: ignore[arg-type]
@@ -101,7 +104,7 @@ class House:
         return f"holder-{self.ids}"
 
     def call(self, key: str | None = "k", **request: Any) -> CallResponse:
-        return asyncio.run(self.idempotent.call_prompt(asked(key, **request), "r", Deadline.after(60)))
+        return asyncio.run(self.idempotent.call_prompt(asked(key, **request), "r", Deadline.after(60), OPEN))
 
     def deliver(self, event_id: str = "e", key: str | None = None) -> CallResponse:
         return asyncio.run(self.idempotent.call_event(asked(key), event_id, Deadline.after(60)))
@@ -158,7 +161,7 @@ def test_while_the_first_is_running_the_others_are_told_to_come_back() -> None:
 
     async def both() -> list[CallResponse | BaseException]:
         calls = at.idempotent
-        tasks = (calls.call_prompt(asked("k"), f"r{n}", Deadline.after(60)) for n in range(2))
+        tasks = (calls.call_prompt(asked("k"), f"r{n}", Deadline.after(60), OPEN) for n in range(2))
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     first, second = asyncio.run(both())
@@ -293,7 +296,7 @@ def test_fifty_duplicates_at_once_are_one_call() -> None:
     async def patient(calls: IdempotentCalls, number: int, pause: Callable[[], float]) -> CallResponse:
         while True:
             try:
-                return await calls.call_prompt(asked("k"), f"r{number}", Deadline.after(60))
+                return await calls.call_prompt(asked("k"), f"r{number}", Deadline.after(60), OPEN)
             except IdempotencyKeyInUse:
                 await asyncio.sleep(pause())
 

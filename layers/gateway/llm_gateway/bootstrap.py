@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
+    from llm_gateway.access import Callers, CallRates
     from llm_gateway.budgets import Budgets
     from llm_gateway.completer import Completer, Provider
     from llm_gateway.gateway import Gateway
+    from llm_gateway.guarded_calls import GuardedCalls
     from llm_gateway.idempotency import IdempotentCalls
+    from llm_gateway.keys import Keys, KeyStore, Pepper
     from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.prompts.indexing import PromptIndexer
     from llm_gateway.stores.event_bus import EventBridgeBus
@@ -80,6 +83,60 @@ class Parts:
             now=_now,
             new_id=_new_id,
         )
+
+    @cached_property
+    def guarded_calls(self) -> GuardedCalls:
+        """The same, for callers who may not all do the same."""
+        from llm_gateway.guarded_calls import GuardedCalls
+
+        return GuardedCalls(self.calls, self._call_rates)
+
+    @cached_property
+    def callers(self) -> Callers | None:
+        """Who is known by a key; None if access is open."""
+        if self.settings.access == "open":
+            return None
+        from llm_gateway.keys import KeyCallers
+
+        kept_s = self.settings.key_cache_ttl_s
+        return KeyCallers(self._key_store, self._pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The gateway keys, to make and to end."""
+        from llm_gateway.keys import Keys
+
+        return Keys(self._key_store, self._pepper, _now)
+
+    @property
+    def _key_store(self) -> KeyStore:
+        if self.settings.key_file is not None:
+            from llm_gateway.stores.key_file import FileKeys
+
+            return FileKeys(Path(self.settings.key_file))
+        from llm_gateway.stores.key_table import DynamoKeys
+
+        return DynamoKeys(self._dynamodb, self.settings.required("key_table"))
+
+    @property
+    def _pepper(self) -> Pepper:
+        if self.settings.key_pepper_file is not None:
+            from llm_gateway.stores.pepper_file import FilePepper
+
+            return FilePepper(Path(self.settings.key_pepper_file))
+        from llm_gateway.stores.secrets import SecretPepper
+
+        return SecretPepper(lambda: self._secrets, self.settings.required("key_pepper_arn"))
+
+    @property
+    def _call_rates(self) -> CallRates:
+        if self.settings.budget_table is None:
+            from llm_gateway.stores.call_rates import InMemoryCallRates
+
+            return InMemoryCallRates(_now)
+        from llm_gateway.stores.call_rate_table import DynamoCallRates
+
+        return DynamoCallRates(self._dynamodb, self.settings.budget_table, _now)
 
     def queue(self, name: Literal["answer", "failure"]) -> SqsQueue:
         """Where results of queued calls go."""

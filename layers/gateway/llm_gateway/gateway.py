@@ -9,6 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
+from llm_gateway.access import Caller
+from llm_gateway.access_errors import Forbidden
 from llm_gateway.completer import Answer, Completer, Retry
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, InvalidParameter, StoreUnavailable
@@ -106,13 +108,16 @@ class Gateway:
         self._test_mode = test_mode
         self._budgets = budgets
 
-    async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
+    async def call_prompt(
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
+    ) -> CallResponse:
         """Load the prompt, render it, ask the model, account for it, answer.
 
         Args:
             request: What is asked.
             request_id: Names this request in logs and records.
             time_left: The latest end the entrance can bear; the call's own timeout may be sooner.
+            caller: Who calls; bounds which prompts and models there are for this request.
 
         Raises:
             RequestError: Nothing was paid; the caller can mend the request, or its budget is used up.
@@ -120,10 +125,11 @@ class Gateway:
             StoreUnavailable: The prompt cannot be loaded right now.
         """
         prompt = await self._load(request, request_id, time_left)
+        caller.permit_prompt(prompt.path)
         deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
         contract = output_contract(request.output, prompt)
-        routes = self._routes(request, prompt, model, contract)
+        routes = _permitted(self._routes(request, prompt, model, contract), caller)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
         call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
         routes, hold = await self._reserve(call, routes, messages, deadline, contract)
@@ -290,6 +296,14 @@ class _Call:
             attempts=attempts,
             test_mode=self.test_mode,
         )
+
+
+def _permitted(routes: Sequence[Route], caller: Caller) -> Sequence[Route]:
+    """The routes whose models the caller may use; the first is the one that was asked for."""
+    permitted = [route for route in routes if caller.may_use(f"{route.model.provider}/{route.model.name}")]
+    if routes[0] not in permitted:
+        raise Forbidden("Your key does not allow this model; name one that it does.", param="model")
+    return permitted
 
 
 def _status(error: ProviderError | None) -> CallStatus:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from llm_gateway.access import OPEN, Caller
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,
@@ -100,7 +101,9 @@ class OutcomeStore(Protocol):
 class CallsPrompts(Protocol):
     """Whatever answers calls: the gateway, or something around it."""
 
-    async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
+    async def call_prompt(
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
+    ) -> CallResponse:
         """See Gateway.call_prompt."""
         ...
 
@@ -155,7 +158,9 @@ class IdempotentCalls:
         self._now = now
         self._new_id = new_id
 
-    async def call_prompt(self, request: CallRequest, request_id: str, time_left: Deadline) -> CallResponse:
+    async def call_prompt(
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
+    ) -> CallResponse:
         """Answer a call; a holder that died may be replaced.
 
         Raises:
@@ -163,8 +168,8 @@ class IdempotentCalls:
             GatewayError: As Gateway.call_prompt, now or when the key was first used.
         """
         if request.idempotency_key is None:
-            return await self._calls.call_prompt(request, request_id, time_left)
-        return await self._once(request, request_id, time_left, take_over=True)
+            return await self._calls.call_prompt(request, request_id, time_left, caller)
+        return await self._once(request, request_id, time_left, caller, take_over=True)
 
     async def call_event(self, request: CallRequest, event_id: str, time_left: Deadline) -> CallResponse:
         """Answer a call that may be delivered several times, and never pay for it twice.
@@ -175,10 +180,10 @@ class IdempotentCalls:
         """
         if request.idempotency_key is None:
             request = request.model_copy(update={"idempotency_key": f"event:{event_id}"})
-        return await self._once(request, event_id, time_left, take_over=False)
+        return await self._once(request, event_id, time_left, OPEN, take_over=False)
 
     async def _once(
-        self, request: CallRequest, request_id: str, time_left: Deadline, *, take_over: bool
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller, *, take_over: bool
     ) -> CallResponse:
         now = self._now()
         held_until = now + timedelta(seconds=time_left.remaining_s() + _MARGIN_S)
@@ -190,7 +195,7 @@ class IdempotentCalls:
             await self._calls.account_replay(request, answer, request_id, time_left)
             return answer
         try:
-            answer = await self._calls.call_prompt(request, request_id, time_left)
+            answer = await self._calls.call_prompt(request, request_id, time_left, caller)
         except GatewayError as error:
             await self._settle(claim, request_id, _outcome_of(error))
             raise

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models import TIMEOUT_RANGE_S
 
 T = TypeVar("T")
+Access = Literal["keys", "iam", "open"]
 ENV_PREFIX = "LLM_GATEWAY_"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -33,6 +34,12 @@ class Settings:
         retry_limit: Retries after a first failed attempt, 0 to 3.
         retry_first_wait_s: Longest wait before the first retry; it doubles with each further one.
         retry_longest_wait_s: Where the doubling ends.
+        access: How callers prove who they are: by gateway `keys`, by AWS `iam`, or not at all (`open`).
+        key_table: DynamoDB table of the gateway keys.
+        key_file: File of the gateway keys, instead of the table.
+        key_pepper_arn: Secrets Manager secret that the keys' hashes are keyed with.
+        key_pepper_file: File with that secret, instead of Secrets Manager.
+        key_cache_ttl_s: How long a key is trusted before it is looked up again.
         max_body_bytes: Largest request body.
         max_rendered_chars: Largest rendered prompt.
         max_prompt_bytes: Largest prompt file.
@@ -71,6 +78,12 @@ class Settings:
     retry_limit: int = 3
     retry_first_wait_s: float = 0.5
     retry_longest_wait_s: float = 8.0
+    access: Access = "keys"
+    key_table: str | None = None
+    key_file: str | None = None
+    key_pepper_arn: str | None = None
+    key_pepper_file: str | None = None
+    key_cache_ttl_s: float = 60.0
     max_body_bytes: int = 1_048_576
     max_rendered_chars: int = 1_000_000
     max_prompt_bytes: int = 1_048_576
@@ -194,6 +207,12 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "retry_limit": _number(int, 0, 3),
     "retry_first_wait_s": _number(float, 0, 10),
     "retry_longest_wait_s": _number(float, 0, 60),
+    "access": _one_of(*get_args(Access)),
+    "key_table": _text,
+    "key_file": _text,
+    "key_pepper_arn": _text,
+    "key_pepper_file": _text,
+    "key_cache_ttl_s": _number(float, 0, 3_600),
     "max_body_bytes": _number(int, 1_024, 6_000_000),
     "max_rendered_chars": _number(int, 1_000, 10_000_000),
     "max_prompt_bytes": _number(int, 1_024, 10_000_000),

@@ -130,6 +130,11 @@ class Telemetry:
         (self.logger.error if error.status >= 500 else self.logger.info)("request refused", extra=line)
         self.count({"RequestErrors": 1}, error_code=error.code)
 
+    def denied(self, request_id: str | None) -> None:
+        """A request came with no key, or with one that opens nothing."""
+        self.logger.info("caller denied", extra={"request_id": request_id})
+        self.count({"CallersDenied": 1})
+
     def crashed(self, error: BaseException, request_id: str | None) -> None:
         """A defect: the class and the place, not the message, which may quote content."""
         frames = traceback.extract_tb(error.__traceback__)

@@ -1,9 +1,14 @@
-"""CallPrompt by Lambda invoke: the JSON of POST /v1/call in, the same JSON out, no envelope."""
+"""CallPrompt by Lambda invoke: the JSON of POST /v1/call in, the same JSON out, no envelope.
+
+Who may invoke the function is AWS IAM's to say. Lambda does not tell who did, so such a caller names its
+service itself.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+from llm_gateway.access import OPEN
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, internal_error
 from llm_gateway.idempotency import CallsPrompts
@@ -30,7 +35,7 @@ async def answer_invoke(
     request_id: str = context.aws_request_id
     try:
         request = validated(CallRequest, event)
-        answer = await calls.call_prompt(request, request_id, lambda_time_left(context, reserve_s))
+        answer = await calls.call_prompt(request, request_id, lambda_time_left(context, reserve_s), OPEN)
         return answer.model_dump(mode="json")
     except GatewayError as error:
         observer.refused(error, request_id)

@@ -1,4 +1,4 @@
-"""Keys of the providers, from AWS Secrets Manager."""
+"""Secrets from AWS Secrets Manager: the providers' keys, and what the gateway's own keys are hashed with."""
 
 from __future__ import annotations
 
@@ -57,13 +57,47 @@ class SecretKey:
 
     async def _fetch(self) -> str:
         try:
-            answer = await ask(self._client().get_secret_value, SecretId=self._arn)
+            text = await _secret_text(self._client(), self._arn)
         except (Refused, StoreUnavailable) as error:
             raise ConfigurationError("The provider's key cannot be read; see the gateway's logs.") from error
-        key = _key_in(answer.get("SecretString", ""), self._name)
+        key = _key_in(text, self._name)
         if not key:
             raise ConfigurationError(f"The key of provider '{self._name}' is empty; put it into the secret.")
         return key
+
+
+class SecretPepper:
+    """What hashes of gateway keys are keyed with, fetched once: it never changes; see Pepper.
+
+    Args:
+        client: Gives the client, when it is first needed.
+        arn: The secret.
+    """
+
+    def __init__(self, client: Callable[[], SecretsManagerClient], arn: str) -> None:
+        self._client = client
+        self._arn = arn
+        self._value = b""
+
+    async def __call__(self) -> bytes:
+        """The secret.
+
+        Raises:
+            ConfigurationError: It is not there, or empty.
+            StoreUnavailable: It cannot be read right now.
+        """
+        if not self._value:
+            try:
+                self._value = (await _secret_text(self._client(), self._arn)).encode()
+            except Refused as error:
+                raise ConfigurationError("The secret of the gateway keys cannot be read.") from error
+            if not self._value:
+                raise ConfigurationError("The secret of the gateway keys is empty.")
+        return self._value
+
+
+async def _secret_text(client: SecretsManagerClient, arn: str) -> str:
+    return (await ask(client.get_secret_value, SecretId=arn)).get("SecretString", "")
 
 
 def _key_in(secret: str, provider: str) -> str:

@@ -19,6 +19,7 @@ from llm_gateway.entrypoints.http.boundary import (
     exception_handlers,
     request_id_of,
 )
+from llm_gateway.entrypoints.http.callers import RequestCallers
 from llm_gateway.entrypoints.http.json_body import read_json
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.idempotency import CallsPrompts
@@ -62,25 +63,28 @@ OPERATION: dict[str, Any] = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(calls: CallsPrompts, settings: Settings) -> Endpoint:
+def endpoint(calls: CallsPrompts, callers: RequestCallers, settings: Settings) -> Endpoint:
     """The endpoint."""
 
     async def call_prompt(request: Request) -> Response:
         """Render a stored prompt with the given variables and answer with the model's text."""
         time_left = _time_left(request.scope.get("aws.context"), settings)
+        caller = await callers(request)
         body = await read_json(request, settings.max_body_bytes)
         call = validated(CallRequest, _with_key(body, request.headers.get("idempotency-key")))
-        answer = await calls.call_prompt(call, request_id_of(request.scope), time_left)
+        answer = await calls.call_prompt(call, request_id_of(request.scope), time_left, caller)
         headers = {"idempotent-replayed": "true"} if answer.replayed else None
         return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
 
     return call_prompt
 
 
-def call_app(calls: CallsPrompts, settings: Settings, observer: RequestObserver) -> Starlette:
+def call_app(
+    calls: CallsPrompts, callers: RequestCallers, settings: Settings, observer: RequestObserver
+) -> Starlette:
     """An application of this endpoint alone, which needs no more than Starlette."""
     app = Starlette(
-        routes=[Route(PATH, endpoint(calls, settings), methods=["POST"])],
+        routes=[Route(PATH, endpoint(calls, callers, settings), methods=["POST"])],
         exception_handlers=exception_handlers(observer),
         middleware=[Middleware(RequestBoundary, observer=observer)],
     )

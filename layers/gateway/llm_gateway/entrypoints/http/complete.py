@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
+from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
 from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
@@ -19,20 +20,21 @@ _OPEN_PATHS = {"/health"}
 
 def complete_app(parts: Parts) -> FastAPI:
     """The whole HTTP API."""
+    callers = HeaderCallers(parts.callers)
     return create_app(
-        _call_router(parts),
-        models.router(parts.model_catalogue, parts.settings.default_model),
-        prompts.list_router(parts.prompt_index),
-        prompts.metadata_router(parts.prompt_index),
-        usage.router(parts.rollups),
+        _call_router(parts, callers),
+        models.router(parts.model_catalogue, parts.settings.default_model, callers),
+        prompts.list_router(parts.prompt_index, callers),
+        prompts.metadata_router(parts.prompt_index, callers),
+        usage.router(parts.rollups, callers),
         health.router(parts.readiness),
         observer=parts.telemetry,
     )
 
 
-def _call_router(parts: Parts) -> APIRouter:
+def _call_router(parts: Parts, callers: RequestCallers) -> APIRouter:
     router = APIRouter()
-    endpoint = calls.endpoint(parts.calls, parts.settings)
+    endpoint = calls.endpoint(parts.guarded_calls, callers, parts.settings)
     extra = calls.OPERATION
     router.add_api_route(
         calls.PATH, endpoint, methods=["POST"], operation_id="CallPrompt", openapi_extra=extra
@@ -51,9 +53,9 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].pop("422", None)  # bad input is a 400 of our own shape
             if path not in _OPEN_PATHS:
-                operation["security"] = [{"ApiKey": []}]
+                operation["security"] = [{"GatewayKey": []}]
     document["components"]["securitySchemes"] = {
-        "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"}
+        "GatewayKey": {"type": "http", "scheme": "bearer", "bearerFormat": "lgw_<id>_<secret>"}
     }
     return document
 

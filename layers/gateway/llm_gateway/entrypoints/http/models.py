@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
+from llm_gateway.access import Caller
+from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.wire.models import ModelInfo, ModelList
 
 
-def router(catalogue: ModelCatalogue, default_model: str) -> APIRouter:
+def router(catalogue: ModelCatalogue, default_model: str, callers: RequestCallers) -> APIRouter:
     """The endpoint."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "ListModels"))
 
     @routes.get("/v1/models", operation_id="ListModels")
-    async def list_models() -> ModelList:
-        """List the models that can be called, with their limits and prices."""
-        specs = sorted(catalogue, key=lambda spec: (spec.provider, spec.name))
+    async def list_models(caller: Caller = known) -> ModelList:
+        """List the models that the caller may use, with their limits and prices."""
+        specs = [spec for spec in catalogue if caller.may_use(f"{spec.provider}/{spec.name}")]
+        specs.sort(key=lambda spec: (spec.provider, spec.name))
         return ModelList(models=[ModelInfo.of(spec) for spec in specs], default_model=default_model)
 
     return routes

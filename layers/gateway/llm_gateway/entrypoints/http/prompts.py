@@ -7,9 +7,11 @@ import base64
 import binascii
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm_gateway.access import Caller
+from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.errors import InvalidParameter, InvalidPath
 from llm_gateway.prompts.catalogue import PromptIndex, find_entry
 from llm_gateway.prompts.path import check_directory, check_path
@@ -26,33 +28,38 @@ class ListQuery(BaseModel):
     cursor: str | None = Field(None, max_length=1024, description="`next_cursor` of the page before.")
 
 
-def list_router(index: PromptIndex) -> APIRouter:
+def list_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
     """GET /v1/prompts."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "ListPrompts"))
 
     @routes.get("/v1/prompts", operation_id="ListPrompts")
-    async def list_prompts(query: Annotated[ListQuery, Query()]) -> PromptList:
-        """List prompts with their basic metadata, in path order."""
+    async def list_prompts(query: Annotated[ListQuery, Query()], caller: Caller = known) -> PromptList:
+        """List the prompts within the caller's reach, with their basic metadata, in path order."""
         directory = check_directory(query.directory)
         page = await index.page(directory, query.limit, _after(query.cursor, directory))
         return PromptList(
-            prompts=[PromptSummary.of(entry) for entry in page.entries],
+            prompts=[PromptSummary.of(entry) for entry in page.entries if caller.may_read(entry.path)],
             next_cursor=None if page.next_after is None else _cursor(page.next_after),
         )
 
     return routes
 
 
-def metadata_router(index: PromptIndex) -> APIRouter:
+def metadata_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
     """GET /v1/prompts/{path}."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "GetPromptMetadata"))
 
     @routes.get("/v1/prompts/{path:path}", operation_id="GetPromptMetadata")
     async def get_prompt_metadata(
         path: Annotated[str, Path(description="Path of the prompt.", examples=["support/reply.prompt"])],
+        caller: Caller = known,
     ) -> PromptMetadata:
         """Describe a prompt: variables, schema, parameters, versions, labels, size; never its text."""
+        caller.permit_prompt(path, resolved=False)
         entry = await find_entry(index, path)
+        caller.permit_prompt(entry.path)
         labels, history = await asyncio.gather(index.labels(entry.path), index.history(entry.path))
         return PromptMetadata.of_prompt(entry, labels, history)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from llm_gateway.access import Caller
+from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.rollup import (
     DimensionValue,
@@ -38,7 +40,7 @@ class UsageQuery(BaseModel):
     end: AwareDatetime = Field(description="ISO 8601 with a zone; rounded up to the hour.")
     bucket: ReportWidth = "total"
     group_by: list[Dimension] = Field(default_factory=list, max_length=7)
-    calling_service: str | None = Field(None, max_length=64)
+    calling_service: str | None = Field(None, max_length=128)
     provider: str | None = Field(None, max_length=128)
     model: str | None = Field(None, max_length=128)
     prompt: str | None = Field(None, max_length=512)
@@ -48,15 +50,16 @@ class UsageQuery(BaseModel):
     limit: int = Field(1000, ge=1, le=1000, description="Buckets on a page.")
     cursor: str | None = Field(None, max_length=16, description="`next_cursor` of the page before.")
 
-    def question(self) -> UsageQuestion:
-        """The same inside the gateway, rounded out to whole hours.
+    def question(self, caller: Caller) -> UsageQuestion:
+        """The same inside the gateway, rounded out to whole hours and narrowed to what the caller may see.
 
         Raises:
             InvalidParameter: The range is empty, reversed or too long.
+            Forbidden: It asks for the usage of another service.
         """
         start, end = _checked_range(self.start.astimezone(UTC), self.end.astimezone(UTC), self.bucket)
         filters: dict[str, DimensionValue] = {
-            "calling_service": self.calling_service,
+            "calling_service": caller.usage_filter(self.calling_service),
             "provider": self.provider,
             "model": self.model,
             "prompt": self.prompt,
@@ -73,14 +76,15 @@ class UsageQuery(BaseModel):
         )
 
 
-def router(rollups: RollupStore) -> APIRouter:
+def router(rollups: RollupStore, callers: RequestCallers) -> APIRouter:
     """The endpoint."""
     routes = APIRouter()
+    known = Depends(permitted(callers, "GetUsageStats"))
 
     @routes.get("/v1/usage", operation_id="GetUsageStats")
-    async def get_usage_stats(query: Annotated[UsageQuery, Query()]) -> UsageStats:
+    async def get_usage_stats(query: Annotated[UsageQuery, Query()], caller: Caller = known) -> UsageStats:
         """Sum calls, tokens, cost and errors by time and by whatever tells calls apart."""
-        question = query.question()
+        question = query.question(caller)
         rows = await answer(rollups, question)
         first = _first_row(query.cursor)
         page = rows[first : first + query.limit]

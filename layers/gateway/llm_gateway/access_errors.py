@@ -1,0 +1,49 @@
+"""Errors about who calls, part of the tree in errors.py.
+
+RequestError
+├── Unauthorized          401 unauthorized
+├── Forbidden             403 forbidden
+└── CallRateExceeded      429 call_rate_exceeded      retryable
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from llm_gateway.errors import RequestError
+
+
+class Unauthorized(RequestError):
+    """Nobody knows who calls; the message never tells how close a key came."""
+
+    status = 401
+    code = "unauthorized"
+    type = "authentication_error"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "Send a valid gateway key as 'Authorization: Bearer lgw_…'.")
+
+
+class Forbidden(RequestError):
+    """The caller is known and may not do this."""
+
+    status = 403
+    code = "forbidden"
+    type = "permission_error"
+
+
+class CallRateExceeded(RequestError):
+    """The caller's key allows fewer calls in a minute of the clock."""
+
+    status = 429
+    code = "call_rate_exceeded"
+    type = "rate_limit_error"
+    retryable = True
+
+    def __init__(self, most: int, now: datetime) -> None:
+        left_s = 60 - now.second
+        super().__init__(
+            f"Your key allows {most} calls a minute; try again in {left_s} s.",
+            details={"calls_per_minute": most},
+            retry_after_s=left_s,
+        )

@@ -1,0 +1,39 @@
+"""CallPrompt behind a door: who calls, for whom it is recorded, and how often they may."""
+
+from __future__ import annotations
+
+from llm_gateway.access import Caller, CallRates
+from llm_gateway.deadline import Deadline
+from llm_gateway.idempotency import CallsPrompts
+from llm_gateway.wire.calls import CallRequest, CallResponse
+
+
+class GuardedCalls:
+    """Answers calls of those who may call; see CallsPrompts.
+
+    Args:
+        calls: Makes the calls.
+        rates: Counts them.
+    """
+
+    def __init__(self, calls: CallsPrompts, rates: CallRates) -> None:
+        self._calls = calls
+        self._rates = rates
+
+    async def call_prompt(
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
+    ) -> CallResponse:
+        """Answer a call under the caller's own name.
+
+        Raises:
+            Forbidden: The caller may not call this, or not in that name.
+            CallRateExceeded: Not so often.
+            GatewayError: As Gateway.call_prompt.
+        """
+        caller.permit("CallPrompt")
+        caller.permit_prompt(request.prompt, resolved=False)
+        service = caller.service_for(request.calling_service)
+        if caller.scopes.calls_per_minute is not None:
+            await self._rates.take(caller)
+        named = request.model_copy(update={"calling_service": service})
+        return await self._calls.call_prompt(named, request_id, time_left, caller)
