@@ -49,7 +49,7 @@ ENV PATH="/opt/llm-gateway/bin:${PATH}" \
     LLM_GATEWAY_HTTP_PORT=8080 \
     LLM_GATEWAY_GRPC_PORT=50051 \
     LLM_GATEWAY_PROMPT_FOLDER=/prompts \
-    LLM_GATEWAY_USAGE_FILE=/data/usage.sqlite3
+    LLM_GATEWAY_USAGE_FILE=/data/usage.db
 
 # By number, so that Kubernetes' runAsNonRoot can tell.
 USER 10001:10001
