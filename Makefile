@@ -16,7 +16,7 @@ BIN := .venv/bin
 SAM := .venv-sam/bin/sam
 AUDIT := .venv-audit/bin
 export SAM_CLI_TELEMETRY := 0
-CODE := layers functions tools tests
+CODE := layers functions tools examples tests
 # In the order in which they build on each other.
 PINS := layers/dependencies/requirements.txt $(foreach name,uv build server dev local-aws sam audit,requirements/$(name).txt)
 
@@ -97,6 +97,10 @@ audit: .venv-audit/ready ## Audit workflows, image, sandbox and template, offlin
 audit-dependencies: .venv-audit/ready ## Look for known vulnerabilities of everything that is pinned
 	@for pins in $(PINS); do echo "→ $$pins"; \
 		$(AUDIT)/pip-audit --progress-spinner off --disable-pip --require-hashes -r "$$pins"; done
+
+examples: .venv/ready ## Call the gateway that runs here over HTTP and gRPC
+	@$(BIN)/python examples/http_client.py
+	@$(BIN)/python examples/grpc_client.py
 
 ##@ Ship it
 .PHONY: build deploy sbom

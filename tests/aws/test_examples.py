@@ -1,0 +1,36 @@
+"""What examples/ shows of a deployed stack works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from local_aws.emulator import ROOT
+from local_aws.session import upload_and_wait, wait_until
+from local_aws.stack import Stack
+
+pytestmark = pytest.mark.aws
+
+
+def test_a_program_on_aws_invokes_the_function(stack: Stack) -> None:
+    source = ROOT / "prompts" / "support" / "reply.prompt"
+    upload_and_wait(stack, "support/reply.prompt", source.read_bytes())
+    answered = example(stack)
+    assert answered.returncode == 0, answered.stderr
+    assert answered.stdout.startswith("answer: [test mode]")
+    assert re.search(r"tokens: [1-9]\d* USD: 0\.\d+$", answered.stdout)
+
+
+def test_it_is_told_what_is_wrong_where_the_prompt_is_not_there(stack: Stack) -> None:
+    stack.s3.delete_object(Bucket=stack.outputs["PromptBucketName"], Key="support/reply.prompt")
+    wait_until(lambda: example(stack).returncode == 1, "the prompt is gone")
+    assert "prompt_not_found: " in example(stack).stderr
+
+
+def example(stack: Stack) -> subprocess.CompletedProcess[str]:
+    environment = {**stack.command_environment, "FUNCTION": stack.outputs["CallPromptFunctionName"]}
+    command = [sys.executable, ROOT / "examples" / "invoke_lambda.py"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
