@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.completer import Retry
 from llm_gateway.entrypoints.usage_publishing import publish
 from llm_gateway.entrypoints.usage_queue import drain
@@ -53,7 +54,8 @@ class NoBus:
 
 def emitted(capture: pytest.CaptureFixture[str]) -> set[tuple[str, tuple[str, ...]]]:
     """Each metric with its dimensions, as telemetry writes them."""
-    telemetry, call = Telemetry("dashboard", "dev", "INFO"), record()
+    metrics = EmbeddedMetrics("dashboard", "dev")
+    telemetry, call = Telemetry("dashboard", "dev", "INFO", metrics), record()
     model = ModelCatalogue.packaged().find("openai", "gpt-4o-mini")
     telemetry.call_ended(call, None)
     telemetry.call_retried("call", Retry(1, model, ProviderRateLimited("…"), model, 0.1))

@@ -6,12 +6,17 @@ import json
 
 import pytest
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import TokenUsage
 from llm_gateway.provider_errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import NOON
+
+
+def telemetry(function: str, level: str = "INFO") -> Telemetry:
+    return Telemetry(function, "local", level, EmbeddedMetrics(function, "local"))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +27,7 @@ def test_prompts_that_nobody_could_check_are_a_warning_and_a_metric(
     error: Exception, details: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     function = f"told_{type(error).__name__}"  # a logger of its own: it keeps the output it first wrote to
-    Telemetry(function, "local", "INFO").prompts_unchecked(error)
+    telemetry(function).prompts_unchecked(error)
     warning, metric = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (warning["level"], warning["error"], warning["details"]) == (
         "WARNING",
@@ -58,7 +63,7 @@ def record() -> UsageRecord:
 def test_a_calls_metrics_do_not_depend_on_the_level_of_the_log(
     level: str, error: ProviderRateLimited | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Telemetry(f"metrics_{level}_{error is None}", "local", level).call_ended(record(), error)
+    telemetry(f"metrics_{level}_{error is None}", level).call_ended(record(), error)
     [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     [directive] = line["_aws"]["CloudWatchMetrics"]
     names = {metric["Name"] for metric in directive["Metrics"]}
@@ -80,7 +85,7 @@ def test_a_failed_call_is_told_with_the_chain_of_its_causes_and_without_their_wo
             raise ValueError("SECRET") from cause
     except ValueError as cause:
         error.__cause__ = cause
-    Telemetry("failed_call", "local", "INFO").call_ended(record(), error)
+    telemetry("failed_call").call_ended(record(), error)
     out = capsys.readouterr().out
     assert "SECRET" not in out
     line = json.loads(out)

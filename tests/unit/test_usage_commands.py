@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.entrypoints.command_line.places import Place, UsageStores, open_usage
 from llm_gateway.entrypoints.ledger_export import COLUMNS
@@ -217,7 +218,7 @@ def test_a_rebuild_that_leaves_a_difference_fails(usage: InMemoryUsage) -> None:
 
 def logged(records: Sequence[UsageRecord], capture: pytest.CaptureFixture[str], name: str) -> list[str]:
     """Lines as a function writes them when neither ledger nor queue takes a record."""
-    telemetry = Telemetry(name, "local", "INFO")
+    telemetry = Telemetry(name, "local", "INFO", EmbeddedMetrics(name, "local"))
     for record in records:
         telemetry.usage_not_recorded(record, StoreUnavailable("…", details={"reason": "Throttled"}))
     return capture.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback prompts; usage."""
+"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback prompts; usage; serve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line import files, usage, usage_ledger, versions
+from llm_gateway.entrypoints.command_line import files, serving, usage, usage_ledger, versions
 from llm_gateway.entrypoints.command_line.output import fail
 from llm_gateway.entrypoints.command_line.places import (
     Place,
@@ -77,6 +77,8 @@ def create_app(
         versions.diff, versions.label, versions.rollback,
     ):  # fmt: skip
         app.command(command.__name__.partition("_")[0])(command)
+    app.command("serve")(serving.serve)
+    app.command("health")(serving.health)
     app.add_typer(_usage_commands(), name="usage")
     return app
 
