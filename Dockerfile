@@ -56,6 +56,6 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080 50051
-HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 CMD ["llm-gateway", "health"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 CMD ["python", "-m", "llm_gateway.entrypoints.server.healthcheck"]
 ENTRYPOINT ["llm-gateway"]
 CMD ["serve"]

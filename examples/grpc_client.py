@@ -5,7 +5,7 @@ TARGET=… KEY=… python examples/grpc_client.py "Where is my parcel?"     anot
 
 It needs grpcio and grpcio-tools. A service of its own would rather keep generated stubs:
 
-python -m grpc_tools.protoc --proto_path=proto --python_out=. --grpc_python_out=. llm_gateway/v1/llm_gateway.proto
+python -m grpc_tools.protoc -I proto --python_out . --grpc_python_out . llm_gateway/v1/llm_gateway.proto
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(ticket: str) -> None:
             prompt="support/reply",
             variables={"user": {"name": "Ada"}, "ticket": ticket},
             calling_service="examples",
-            # The same key again would give the same answer again, unpaid: safe to repeat after a lost connection.
+            # The same key again gives the same answer again, unpaid: safe to repeat after a lost connection.
             idempotency_key=str(uuid.uuid4()),
         )
         answer = gateway.CallPrompt(call, timeout=TIMEOUT_S, metadata=metadata)

@@ -21,7 +21,7 @@ TIMEOUT_S = 130
 
 
 def request(method: str, path: str, body: object = None, **headers: str) -> dict[str, Any]:
-    """One request; an error of the gateway ends the program with what it advises."""
+    """One request; an error ends the program with what the gateway advises."""
     sent = {"content-type": "application/json", **headers}
     if KEY:
         sent["authorization"] = f"Bearer {KEY}"
@@ -31,8 +31,7 @@ def request(method: str, path: str, body: object = None, **headers: str) -> dict
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
             return json.load(answer)
     except HTTPError as refused:
-        error = json.load(refused).get("error", {})
-        sys.exit(f"{refused.code} {error.get('code')}: {error.get('message')} (retryable: {error.get('retryable')})")
+        sys.exit(f"{refused.code} {refused.read().decode()}")
 
 
 def main(ticket: str) -> None:
@@ -44,7 +43,7 @@ def main(ticket: str) -> None:
         "variables": {"user": {"name": "Ada"}, "ticket": ticket},
         "calling_service": "examples",
     }
-    # The same key again would give the same answer again, unpaid: safe to repeat after a lost connection.
+    # The same key again gives the same answer again, unpaid: safe to repeat after a lost connection.
     answer = request("POST", "/v1/call", call, **{"idempotency-key": str(uuid.uuid4())})
     print("answer:", answer["text"])
     print("model:", answer["model"], "tokens:", answer["usage"]["total_tokens"], "USD:", answer["cost_usd"])

@@ -2,7 +2,7 @@
 
 FUNCTION=… AWS_ENDPOINT_URL=… python examples/invoke_lambda.py "Where is my parcel?"
 
-`make up` prints what to paste; on AWS, FUNCTION is the stack's output CallPromptFunctionName and no endpoint is needed.
+FUNCTION is the stack's output CallPromptFunctionName; `make up` prints it and the endpoint, which AWS does not need.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def main(ticket: str) -> None:
     invoked = functions.invoke(FunctionName=os.environ["FUNCTION"], Payload=json.dumps(call))
     answer = json.load(invoked["Payload"])
     if "error" in answer:
-        error = answer["error"]
-        sys.exit(f"{error['code']}: {error['message']} (retryable: {error['retryable']})")
+        sys.exit(json.dumps(answer["error"]))
     print("answer:", answer["text"])
     print("model:", answer["model"], "tokens:", answer["usage"]["total_tokens"], "USD:", answer["cost_usd"])
 

@@ -27,7 +27,7 @@ def test_a_program_on_aws_invokes_the_function(stack: Stack) -> None:
 def test_it_is_told_what_is_wrong_where_the_prompt_is_not_there(stack: Stack) -> None:
     stack.s3.delete_object(Bucket=stack.outputs["PromptBucketName"], Key="support/reply.prompt")
     wait_until(lambda: example(stack).returncode == 1, "the prompt is gone")
-    assert "prompt_not_found: " in example(stack).stderr
+    assert '"code": "prompt_not_found"' in example(stack).stderr
 
 
 def example(stack: Stack) -> subprocess.CompletedProcess[str]:

@@ -58,7 +58,7 @@ def sources(rest: str) -> tuple[list[str], str]:
 
 
 def is_sent(path: str, patterns: list[str]) -> bool:
-    """Whether .dockerignore lets a file into the build: the last pattern decides that matches it or a folder above."""
+    """Whether .dockerignore lets a file in: the last pattern decides that fits it or a folder above it."""
     parts = path.split("/")
     above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
     sent = True

@@ -1,7 +1,7 @@
-"""Builds and runs a Dockerfile without a container engine: in mount namespaces of this machine's own file system.
+"""Builds and runs a Dockerfile without a container engine: in mount namespaces of this machine.
 
-Linux's own means: overlays in the place of layers, chroot, and setpriv in the place of USER, cap_drop and
-no-new-privileges. This machine stands in for the base image, and the Python that runs the tests for the base image's.
+Overlays stand for layers, chroot for the container's root, setpriv for USER, cap_drop and no-new-privileges;
+this machine stands for the base image, and the Python that runs the tests for the base image's.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def reason_why_not() -> str | None:
     """Why an image cannot be built here, None if it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "building the image without an engine takes Linux and root"
-    if not (_PYTHON / "bin" / "python").exists() or _PYTHON == Path("/usr"):
+    if not (_PYTHON / "bin" / "python").exists() or Path("/usr") == _PYTHON:
         return "building the image without an engine takes a Python of its own folder"
-    if any(shutil.which(tool) is None for tool in ("unshare", "setpriv", "chroot")):
-        return "building the image without an engine takes unshare, setpriv and chroot"
+    if any(shutil.which(tool) is None for tool in ("unshare", "nsenter", "setpriv", "chroot")):
+        return "building the image without an engine takes unshare, nsenter, setpriv and chroot"
     probe = subprocess.run([*_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
     return "mounts are not allowed here" if probe.returncode else None
 
@@ -51,30 +51,27 @@ class Layers:
     def mounted(self) -> Path:
         return self.folder / "mounted"
 
-    def mounts(self, *, writable: bool) -> list[str]:
+    def mounts(self) -> list[str]:
         """Shell commands that put the stage's file system together."""
         root, python = f"{self.folder}/root", f"{self.folder}/python"
-        if writable:
-            options = [
-                f"lowerdir=/,upperdir={root},workdir={root}-work",
-                f"lowerdir={_PYTHON},upperdir={python},workdir={python}-work",
-            ]
-        else:
-            options = [f"lowerdir={root}:/", f"lowerdir={python}:{_PYTHON}"]
+        options = f"lowerdir=/,upperdir={root},workdir={root}-work"
+        python_options = f"lowerdir={_PYTHON},upperdir={python},workdir={python}-work"
         return [
-            f"mount -t overlay overlay -o {options[0]} {self.mounted}",
-            f"mount -t overlay overlay -o {options[1]} {self.mounted}/usr/local",
+            "set -eu",
+            f"mount -t overlay overlay -o {options} {self.mounted}",
+            f"mount -t overlay overlay -o {python_options} {self.mounted}/usr/local",
             f"mount -t proc proc {self.mounted}/proc",
             f"mount --rbind /dev {self.mounted}/dev",
+            f"mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs {self.mounted}/tmp",  # noqa: S108
         ]
 
 
-def build(stages: Sequence[Stage], context: Path, work: Path) -> Layers:
-    """Run every instruction of every stage; returns the last one's layers."""
+def build(stages: Sequence[Stage], context: Path, work: Path) -> Image:
+    """Run every instruction of every stage."""
     layers = {stage.name: Layers(work / f"stage-{n}").made() for n, stage in enumerate(stages)}
     for stage in stages:
         here = layers[stage.name]
-        script = ["set -eu", *here.mounts(writable=True), f"mount -t tmpfs tmpfs {here.mounted}/tmp"]
+        script = here.mounts()
         folder, environment = "/", _base_environment()
         for instruction, rest in stage.instructions:
             match instruction:
@@ -88,9 +85,10 @@ def build(stages: Sequence[Stage], context: Path, work: Path) -> Layers:
                     top = layers[origin].folder / "root" if origin else context
                     script += _copies(rest, top, here.mounted, folder)
                 case "RUN":
-                    script.append(_inside(here, environment, f"cd {folder}; {flags(rest)[1]}"))
+                    command = _shell(environment, f"cd {folder}; {flags(rest)[1]}")
+                    script.append(f"chroot {here.mounted} {shlex.join(command)}")
         _run(script)
-    return layers[stages[-1].name]
+    return Image(stages[-1], layers[stages[-1].name])
 
 
 def _copies(rest: str, top: Path, root: Path, folder: str) -> Iterator[str]:
@@ -103,55 +101,65 @@ def _copies(rest: str, top: Path, root: Path, folder: str) -> Iterator[str]:
             yield f"mkdir -p $(dirname {to}x) && cp -a {top}/{source.lstrip('/')} {to}"
 
 
-@contextmanager
-def running(
-    stage: Stage,
-    layers: Layers,
-    arguments: Sequence[str],
-    volumes: Mapping[str, tuple[Path, str]],
-    environment: Mapping[str, str],
-    log: Path,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the image as compose.yaml runs it: nothing can be written to but its volumes and /tmp.
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What can be run.
 
-    Args:
-        stage: The image's last stage.
+    Attributes:
+        stage: The last stage, which says how.
         layers: What the build made of it.
-        arguments: The command.
-        volumes: Folder of this machine, and `ro` or `rw`, by mount point.
-        environment: Variables over those of the image.
-        log: Where its output goes.
     """
-    script = ["set -eu", *layers.mounts(writable=False)]
-    script.append(f"mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs {layers.mounted}/tmp")
-    for point, (folder, mode) in volumes.items():
-        script += [
-            f"mount --bind {folder} {layers.mounted}{point}",
-            f"mount -o remount,bind,{mode} {layers.mounted}{point}",
-        ]
-    exports = _base_environment(package_index=False)
-    exports += [f"export {rest}" for name, rest in stage.instructions if name == "ENV"]
-    exports += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    user, group = stage.last("USER").split(":")
-    as_user = (
-        f"setpriv --reuid {user} --regid {group} --clear-groups --bounding-set=-all --inh-caps=-all"
-        " --no-new-privs"
-    )
-    command = f"cd {stage.last('WORKDIR')}; exec {as_user} {shlex.join(arguments)}"
-    script.append(f"exec {_inside(layers, exports, command)}")
-    with log.open("wb") as opened:
-        process = subprocess.Popen(
-            [*_NAMESPACE, "bash", "-c", "\n".join(script)], stdout=opened, stderr=opened
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+
+    stage: Stage
+    layers: Layers
+
+    @contextmanager
+    def running(
+        self, volumes: Mapping[str, tuple[Path, str]], environment: Mapping[str, str], log: Path
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Its command as compose.yaml runs it: only its volumes and /tmp can be written to.
+
+        Args:
+            volumes: Folder of this machine, and `ro` or `rw`, by mount point.
+            environment: Variables over those of the image.
+            log: Where its output goes.
+        """
+        script, top = self.layers.mounts(), self.layers.mounted
+        for point, (folder, mode) in volumes.items():
+            script += [f"mount --bind {folder} {top}{point}", f"mount -o remount,bind,{mode} {top}{point}"]
+        script += [f"mount -o remount,bind,ro {top}/usr/local", f"mount -o remount,bind,ro {top}"]
+        command = [*self.stage.command("ENTRYPOINT"), *self.stage.command("CMD")]
+        script.append(f"exec chroot {top} {shlex.join(self._as_user(command, environment))}")
+        with log.open("wb") as opened:
+            process = subprocess.Popen(
+                [*_NAMESPACE, "bash", "-c", "\n".join(script)], stdout=opened, stderr=opened
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+    def health(self, process: subprocess.Popen[bytes], environment: Mapping[str, str]) -> int:
+        """What its health check says, asked inside of a running one."""
+        inside = ("nsenter", "--target", str(process.pid), "--mount", "--root")
+        command = self._as_user(self.stage.command("HEALTHCHECK"), environment)
+        return subprocess.run([*inside, *command], timeout=30).returncode
+
+    def _as_user(self, command: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+        exports = _base_environment(package_index=False)
+        exports += [f"export {rest}" for name, rest in self.stage.instructions if name == "ENV"]
+        exports += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+        user, group = self.stage.last("USER").split(":")
+        rights = "--clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs"
+        run = f"setpriv --reuid {user} --regid {group} {rights} {shlex.join(command)}"
+        return _shell(exports, f"cd {self.stage.last('WORKDIR')}; exec {run}")
 
 
 def _base_environment(*, package_index: bool = True) -> list[str]:
-    kept = {name: value for name, value in os.environ.items() if package_index and name.startswith(_PASSED_ON)}
+    kept = {
+        name: value for name, value in os.environ.items() if package_index and name.startswith(_PASSED_ON)
+    }
     base = {
         "PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -161,9 +169,8 @@ def _base_environment(*, package_index: bool = True) -> list[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in {**kept, **base}.items()]
 
 
-def _inside(layers: Layers, environment: Sequence[str], command: str) -> str:
-    inner = "; ".join(["set -eu", *environment, command])
-    return f"chroot {layers.mounted} env -i sh -c {shlex.quote(inner)}"
+def _shell(exports: Sequence[str], command: str) -> Sequence[str]:
+    return ("env", "-i", "sh", "-c", "; ".join(["set -eu", *exports, command]))
 
 
 def _run(script: Sequence[str]) -> None:
