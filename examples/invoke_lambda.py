@@ -2,7 +2,7 @@
 
 FUNCTION=… AWS_ENDPOINT_URL=… python examples/invoke_lambda.py "Where is my parcel?"
 
-FUNCTION is the stack's output CallPromptFunctionName; `make up` prints it and the endpoint, which AWS does not need.
+`make up` prints FUNCTION (the output CallPromptFunctionName) and the endpoint, which AWS does not need.
 """
 
 from __future__ import annotations
