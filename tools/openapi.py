@@ -22,6 +22,7 @@ def current() -> str:
     from llm_gateway.settings import Settings
 
     stores = {"prompt_bucket": "b", "prompt_table": "p", "usage_table": "u", "outcome_table": "o"}
+    stores |= {"key_table": "k", "key_pepper_arn": "a"}
     settings = Settings(test_mode=True, **stores)  # type: ignore[arg-type]
     return json.dumps(openapi_document(complete_app(Parts(settings, "openapi"))), indent=2) + "\n"
 

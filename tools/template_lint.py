@@ -21,8 +21,12 @@ _IGNORED = (
 )
 
 
-def translated() -> dict[str, Any]:
-    """The template as CloudFormation gets it, its local code replaced by a bucket's."""
+def translated(**parameters: str) -> dict[str, Any]:
+    """The template as CloudFormation gets it, its local code replaced by a bucket's.
+
+    Args:
+        parameters: Values of its parameters that are not the defaults.
+    """
     template = load_template()
     for resource in template["Resources"].values():
         for name in ("CodeUri", "ContentUri"):
@@ -30,7 +34,7 @@ def translated() -> dict[str, Any]:
                 resource["Properties"][name] = "s3://bucket/key"
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     session = boto3.Session(region_name="us-east-1")
-    result: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(template, {})
+    result: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(template, parameters)
     return result
 
 

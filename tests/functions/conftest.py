@@ -53,6 +53,8 @@ class Functions:
     usage_table: str
     outcome_table: str
     budget_table: str
+    key_table: str
+    pepper: str
     queues: dict[str, str]
     sqs: Any
     capture: pytest.CaptureFixture[str]
@@ -61,11 +63,13 @@ class Functions:
 
     @classmethod
     def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
-        kinds = ("PromptTable", "UsageTable", "OutcomeTable", "BudgetTable")
+        kinds = ("PromptTable", "UsageTable", "OutcomeTable", "BudgetTable", "KeyTable")
         tables = [create_table(dynamodb, name) for name in kinds]
+        secret = {"Name": f"pepper-{uuid.uuid4().hex[:8]}", "SecretString": "p" * 64}
+        pepper = client("secretsmanager", None).create_secret(**secret)["ARN"]
         sqs = client("sqs", None)
         queues = {name: create_queue(sqs, name) for name in ("answers", "failures", "usage")}
-        return cls(s3, create_bucket(s3), dynamodb, *tables, queues, sqs, capture)
+        return cls(s3, create_bucket(s3), dynamodb, *tables, pepper, queues, sqs, capture)
 
     def run(self, name: str, event: Mapping[str, Any] | str, context: LambdaContext | None = None) -> Any:
         """Invoke a handler with an event, or with the one in events/<event>.json."""
@@ -146,6 +150,8 @@ class Functions:
             "LLM_GATEWAY_USAGE_EVENT_BUS": "calls",
             "LLM_GATEWAY_OUTCOME_TABLE": self.outcome_table,
             "LLM_GATEWAY_BUDGET_TABLE": self.budget_table,
+            "LLM_GATEWAY_KEY_TABLE": self.key_table,
+            "LLM_GATEWAY_KEY_PEPPER_ARN": self.pepper,
             "LLM_GATEWAY_ANSWER_QUEUE_URL": self.queues["answers"],
             "LLM_GATEWAY_FAILURE_QUEUE_URL": self.queues["failures"],
             **self.settings,

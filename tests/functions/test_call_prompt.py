@@ -185,7 +185,8 @@ def test_the_same_key_over_http_and_by_invoke_is_one_call_and_one_payment(functi
     first, again = (functions.run("call_prompt", event) for _ in range(2))
     assert "idempotent-replayed" not in first["headers"]
     assert again["headers"]["idempotent-replayed"] == "true"
-    direct = functions.run("call_prompt", {**json.loads(GOOD), "idempotency_key": "order-1017"})
+    asked = {**json.loads(GOOD), "idempotency_key": "order-1017", "calling_service": "shop"}
+    direct = functions.run("call_prompt", asked)
     bodies = [json.loads(first["body"]), json.loads(again["body"]), direct]
     assert [body.pop("replayed") for body in bodies] == [False, True, True]
     assert bodies[0] == bodies[1] == bodies[2]

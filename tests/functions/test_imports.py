@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 NO_MODEL = [
+    "authorize",
     "list_prompts",
     "get_prompt_metadata",
     "get_usage_stats",
@@ -38,6 +39,8 @@ def modules_of(function: str, **variables: str) -> set[str]:
             "PYTHONPATH": path,
             "AWS_DEFAULT_REGION": "us-east-1",
             "LLM_GATEWAY_TEST_MODE": "true",
+            "LLM_GATEWAY_KEY_TABLE": "keys",
+            "LLM_GATEWAY_KEY_PEPPER_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:pepper",
             "LLM_GATEWAY_PROMPT_BUCKET": "bucket",
             "LLM_GATEWAY_PROMPT_TABLE": "prompts",
             "LLM_GATEWAY_USAGE_TABLE": "usage",

@@ -31,7 +31,7 @@ def routes() -> dict[tuple[str, str], dict[str, Any]]:
     return {
         (event["Properties"]["Method"], event["Properties"]["Path"]): event["Properties"]
         for properties in FUNCTIONS.values()
-        for event in properties["Events"].values()
+        for event in properties.get("Events", {}).values()
         if event["Type"] == "Api"
     }
 
@@ -63,19 +63,31 @@ def test_the_api_has_exactly_the_routes_of_the_application() -> None:
     assert set(routes()) == served
 
 
-def test_every_route_but_health_needs_an_api_key() -> None:
-    assert RESOURCES["Api"]["Properties"]["Auth"]["ApiKeyRequired"] is True
-    assert RESOURCES["Api"]["Properties"]["Auth"]["UsagePlan"]["CreateUsagePlan"] == "PER_API"
-    opened = {path for (_, path), p in routes().items() if p.get("Auth", {}).get("ApiKeyRequired") is False}
-    assert opened == {"/health"}
-
-
-def test_the_translated_methods_need_the_key_too() -> None:
-    paths = translated()["Resources"]["Api"]["Properties"]["Body"]["paths"]
+@pytest.mark.parametrize("authentication", ["GatewayKeys", "AWS_IAM", "OpenAccess"])
+def test_every_route_but_health_asks_who_calls(authentication: str) -> None:
+    paths = translated(Authentication=authentication)["Resources"]["Api"]["Properties"]["Body"]["paths"]
     for path, operations in paths.items():
         for operation in operations.values():
-            secured = any("api_key" in requirement for requirement in operation.get("security", []))
-            assert secured == (path != "/health"), path
+            expected = "NONE" if path == "/health" else authentication
+            assert operation["security"] == [{expected: []}], path
+
+
+def test_keys_are_asked_for_unless_somebody_chose_otherwise_and_prod_is_never_open() -> None:
+    assert TEMPLATE["Parameters"]["Authentication"]["Default"] == "GatewayKeys"
+    [rule] = TEMPLATE["Rules"].values()
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Environment"}, "prod"]}
+    [assertion] = rule["Assertions"]
+    assert assertion["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "Authentication"}, "OpenAccess"]}]}
+
+
+def test_every_function_behind_a_route_knows_how_callers_prove_who_they_are() -> None:
+    for name, properties in FUNCTIONS.items():
+        answers = any(event["Type"] == "Api" for event in properties.get("Events", {}).values())
+        variables = properties.get("Environment", {}).get("Variables", {})
+        if (answers and name != "HealthFunction") or name == "AuthorizeFunction":
+            assert variables["LLM_GATEWAY_ACCESS"] == {
+                "Fn::If": ["AccessByIam", "iam", {"Fn::If": ["AccessIsOpen", "open", "keys"]}]
+            }, name
 
 
 def test_the_api_is_regional_and_lists_its_methods_one_by_one() -> None:
@@ -106,14 +118,16 @@ def test_no_function_may_touch_everything(function: str) -> None:
         assert statement["Resource"] != "*"
 
 
-def test_only_call_prompt_may_read_the_vendors_key_and_no_variable_holds_it() -> None:
+def test_each_secret_has_its_reader_and_no_variable_holds_one() -> None:
     readers = {
-        function
+        (function, s["Resource"]["Fn::GetAtt"][0])
         for function in FUNCTIONS
         for s in statements(function)
         if "secretsmanager" in str(s["Action"])
     }
-    assert readers == MODEL_CALLERS
+    assert readers == {
+        ("AuthorizeFunction", "KeyPepper"), *((function, "OpenAIKey") for function in MODEL_CALLERS)
+    }  # fmt: skip
     assert "resolve:secretsmanager" not in (ROOT / "template.yaml").read_text()
 
 

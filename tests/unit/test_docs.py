@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway import errors, provider_errors
+from llm_gateway import access_errors, errors, provider_errors
 from llm_gateway.errors import GatewayError
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.prompts.front_matter import PromptSyntaxError
@@ -141,7 +141,7 @@ def test_every_sample_prompt_parses_without_a_warning(path: str) -> None:
 
 def test_every_error_code_is_explained() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    modules = (errors, provider_errors)
+    modules = (errors, access_errors, provider_errors)
     classes = {cls for module in modules for _, cls in inspect.getmembers(module, inspect.isclass)}
     for cls in classes:
         if issubclass(cls, GatewayError):

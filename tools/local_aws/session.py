@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 
 from cfn_yaml import load_template
+from llm_gateway.access import Scopes
 from llm_gateway.prompts.path import is_partial
 from local_aws import artefacts, emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
@@ -88,9 +89,10 @@ def up() -> int:
         emulator.stop(running)
         raise
     process = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
-    stack_facts = {"outputs": dict(stack.outputs), "api_key": stack.api_key}
-    _REMEMBERED.write_text(json.dumps({"emulator": process, **stack_facts}))
     _greet(stack, end="make down")
+    _REMEMBERED.write_text(
+        json.dumps({"emulator": process, "outputs": dict(stack.outputs), "keys": stack.keys})
+    )
     return 0
 
 
@@ -142,12 +144,13 @@ def _remembered() -> Stack | None:
         return None
     facts = json.loads(_REMEMBERED.read_text())
     process = {**facts["emulator"], "folder": Path(facts["emulator"]["folder"])}
-    return Stack(emulator=Emulator(**process), outputs=facts["outputs"], api_key=facts["api_key"])
+    return Stack(emulator=Emulator(**process), outputs=facts["outputs"], keys=facts["keys"])
 
 
 def _greet(stack: Stack, end: str) -> None:
-    facts = {"url": stack.api_url, "key": stack.api_key, "endpoint": stack.emulator.endpoint}
-    print(_HELLO.format(end=end, **facts, **stack.outputs))
+    key = stack.create_key("billing", Scopes(all_usage=True))
+    endpoint = stack.emulator.endpoint
+    print(_HELLO.format(end=end, url=stack.api_url, key=key, endpoint=endpoint, **stack.outputs))
 
 
 _HELLO = """
@@ -157,12 +160,13 @@ The gateway is up until `{end}`. Paste away:
   export KEY={key}
 
   curl -s $URL/health
-  curl -s $URL/v1/models -H "x-api-key: $KEY"
-  curl -s $URL/v1/prompts -H "x-api-key: $KEY"
-  curl -s $URL/v1/prompts/support/reply.prompt -H "x-api-key: $KEY"
-  curl -s $URL/v1/call -H "x-api-key: $KEY" -H "content-type: application/json" \\
+  curl -s $URL/v1/models -H "Authorization: Bearer $KEY"
+  curl -s $URL/v1/prompts -H "Authorization: Bearer $KEY"
+  curl -s $URL/v1/prompts/support/reply.prompt -H "Authorization: Bearer $KEY"
+  curl -s $URL/v1/call -H "Authorization: Bearer $KEY" -H "content-type: application/json" \\
     -d @events/call_prompt_direct.json
-  curl -s "$URL/v1/usage?start=$(date -u +%FT00:00:00Z)&end=$(date -u +%FT23:59:59Z)" -H "x-api-key: $KEY"
+  curl -s "$URL/v1/usage?start=$(date -u +%FT00:00:00Z)&end=$(date -u +%FT23:59:59Z)" \\
+    -H "Authorization: Bearer $KEY"
 
 With the aws command line prompts are files in a bucket:
 
@@ -175,7 +179,9 @@ The author's command line works on it as well:
   export LLM_GATEWAY_PROMPT_BUCKET={PromptBucketName} LLM_GATEWAY_PROMPT_TABLE={PromptTableName}
   export LLM_GATEWAY_USAGE_TABLE={UsageTableName}
   .venv/bin/llm-gateway history support/reply.prompt
+  export LLM_GATEWAY_KEY_TABLE={KeyTableName} LLM_GATEWAY_KEY_PEPPER_ARN={KeyPepperArn}
   .venv/bin/llm-gateway usage
+  .venv/bin/llm-gateway keys create billing --prompt support/
 
 Other functions call directly:
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,10 @@ import boto3
 import httpx2
 
 from cfn_yaml import load_template
+from llm_gateway.access import Scopes
+from llm_gateway.keys import Keys
+from llm_gateway.stores.key_table import DynamoKeys
+from llm_gateway.stores.secrets import SecretPepper
 from local_aws import artefacts
 from local_aws.emulator import Emulator
 
@@ -26,6 +32,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 STACK_NAME = "llm-gateway"
+OPERATORS = "operators"
+"""The service whose key sees the usage of all."""
+
 _ARTEFACT_BUCKET = "llm-gateway-artefacts"
 _REQUEST_TIMEOUT_S = 130.0
 _FINISHED = ("COMPLETE", "FAILED")
@@ -38,12 +47,12 @@ class Stack:
     Attributes:
         emulator: Where it runs.
         outputs: The stack's outputs.
-        api_key: What callers send as `x-api-key`.
+        keys: A gateway key of each service that has called so far.
     """
 
     emulator: Emulator
     outputs: Mapping[str, str]
-    api_key: str
+    keys: dict[str, str] = field(default_factory=dict)
 
     @property
     def api_url(self) -> str:
@@ -51,13 +60,41 @@ class Stack:
         return f"{self.emulator.endpoint}/_aws/execute-api/{self.outputs['ApiId']}/local"
 
     def request(
-        self, method: str, path: str, *, body: object = None, key: bool = True, **headers: str
+        self, method: str, path: str, *, body: object = None, key: str | None = None, **headers: str
     ) -> Response:
-        """One HTTP request to the API; `body` is sent as JSON, bytes as they are."""
-        sent = {"content-type": "application/json", **({"x-api-key": self.api_key} if key else {}), **headers}
+        """One HTTP request to the API; `body` is sent as JSON, bytes as they are.
+
+        It comes with the key of the calling service that the body names, or the operators' if it names
+        none; with `key` instead, if given, and with none if that is empty.
+        """
+        service = body.get("calling_service", OPERATORS) if isinstance(body, dict) else OPERATORS
+        text = self.key_of(str(service)) if key is None else key
+        sent = {"content-type": "application/json", **({"authorization": f"Bearer {text}"} if text else {})}
+        sent |= headers
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         url = f"{self.api_url}{path}"
         return httpx2.request(method, url, content=content, headers=sent, timeout=_REQUEST_TIMEOUT_S)
+
+    def key_of(self, service: str) -> str:
+        """A key of the service, made when it is first asked for."""
+        if service not in self.keys:
+            self.keys[service] = self.create_key(service, Scopes(all_usage=service == OPERATORS))
+        return self.keys[service]
+
+    def create_key(self, service: str, scopes: Scopes) -> str:
+        """A new gateway key, as `llm-gateway keys create` makes it."""
+        text, _ = asyncio.run(self.gateway_keys.create(service, scopes, "local"))
+        return text
+
+    @property
+    def gateway_keys(self) -> Keys:
+        """The stack's keys, to make and to end."""
+        arguments = self.emulator.client_arguments
+        table = DynamoKeys(boto3.client("dynamodb", **arguments), self.outputs["KeyTableName"])  # type: ignore[call-overload]
+        secrets = boto3.client("secretsmanager", **arguments)  # type: ignore[call-overload]
+        return Keys(
+            table, SecretPepper(lambda: secrets, self.outputs["KeyPepperArn"]), lambda: datetime.now(UTC)
+        )
 
     def invoke(self, payload: object) -> dict[str, Any]:
         """A direct, synchronous invoke of call_prompt."""
@@ -99,6 +136,8 @@ class Stack:
             "LLM_GATEWAY_PROMPT_BUCKET": self.outputs["PromptBucketName"],
             "LLM_GATEWAY_PROMPT_TABLE": self.outputs["PromptTableName"],
             "LLM_GATEWAY_USAGE_TABLE": self.outputs["UsageTableName"],
+            "LLM_GATEWAY_KEY_TABLE": self.outputs["KeyTableName"],
+            "LLM_GATEWAY_KEY_PEPPER_ARN": self.outputs["KeyPepperArn"],
         }
 
     @property
@@ -155,16 +194,28 @@ def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **p
     tell("creating the stack")
     cloudformation = boto3.client("cloudformation", **emulator.client_arguments)  # type: ignore[call-overload]
     values = {**_local_parameters(), **parameters}
+    for name, value in values.items():  # the emulator translates with the defaults, whatever is given
+        packaged["Parameters"][name]["Default"] = value
     cloudformation.create_stack(
         StackName=STACK_NAME,
         TemplateBody=json.dumps(packaged),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )
-    outputs = _wait_for_outputs(cloudformation)
-    gateway = boto3.client("apigateway", **emulator.client_arguments)  # type: ignore[call-overload]
-    key = gateway.get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)["value"]
-    return Stack(emulator=emulator, outputs=outputs, api_key=key)
+    stack = Stack(emulator=emulator, outputs=_wait_for_outputs(cloudformation))
+    _put_gateway_responses(stack, template)
+    return stack
+
+
+def _put_gateway_responses(stack: Stack, template: Mapping[str, Any]) -> None:
+    """API Gateway's own errors, which the emulator does not take from the API's definition."""
+    gateway = boto3.client("apigateway", **stack.emulator.client_arguments)  # type: ignore[call-overload]
+    api = stack.outputs["ApiId"]
+    for kind, response in template["Resources"]["Api"]["Properties"]["GatewayResponses"].items():
+        status = {"statusCode": response["StatusCode"]} if "StatusCode" in response else {}
+        templates = response["ResponseTemplates"]
+        gateway.put_gateway_response(restApiId=api, responseType=kind, responseTemplates=templates, **status)
+    gateway.create_deployment(restApiId=api, stageName="local")
 
 
 def put_openai_key(stack: Stack, key: str) -> None:

@@ -93,17 +93,18 @@ class Parts:
         from llm_gateway.keys import KeyCallers
 
         kept_s = self.settings.key_cache_ttl_s
-        return KeyCallers(self._key_store, self._pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
+        return KeyCallers(self.key_store, self._pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
 
     @cached_property
     def keys(self) -> Keys:
         """The gateway keys, to make and to end."""
         from llm_gateway.keys import Keys
 
-        return Keys(self._key_store, self._pepper, _now)
+        return Keys(self.key_store, self._pepper, _now)
 
     @property
-    def _key_store(self) -> KeyStore:
+    def key_store(self) -> KeyStore:
+        """The gateway keys as they are kept."""
         if self.settings.key_file is not None:
             from llm_gateway.stores.key_file import FileKeys
 
@@ -114,10 +115,10 @@ class Parts:
 
     @property
     def _pepper(self) -> Pepper:
-        if self.settings.key_pepper_file is not None:
+        if self.settings.key_file is not None:
             from llm_gateway.stores.pepper_file import FilePepper
 
-            return FilePepper(Path(self.settings.key_pepper_file))
+            return FilePepper(Path(self.settings.key_pepper_file or f"{self.settings.key_file}.pepper"))
         from llm_gateway.stores.secrets import SecretPepper
 
         return SecretPepper(lambda: self._aws.secrets, self.settings.required("key_pepper_arn"))

@@ -39,7 +39,7 @@ class Settings:
         key_table: DynamoDB table of the gateway keys.
         key_file: File of the gateway keys, instead of the table.
         key_pepper_arn: Secrets Manager secret that the keys' hashes are keyed with.
-        key_pepper_file: File with that secret, instead of Secrets Manager.
+        key_pepper_file: File with that secret; None is the file of the keys with `.pepper` behind its name.
         key_cache_ttl_s: How long a key is trusted before it is looked up again.
         max_body_bytes: Largest request body.
         max_rendered_chars: Largest rendered prompt.

@@ -1,8 +1,11 @@
-"""The secret of the keys' hashes, in a file of its own."""
+"""The secret that hashes of gateway keys are keyed with, in a file of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from llm_gateway.errors import ConfigurationError
@@ -11,10 +14,10 @@ _SHORTEST = 32
 
 
 class FilePepper:
-    """Reads the secret once; see Pepper.
+    """Reads the secret once, and makes it if there is none yet; see Pepper.
 
     Args:
-        path: A file with at least 32 random characters.
+        path: The file; nobody but its owner should be able to read it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +28,7 @@ class FilePepper:
         """The secret.
 
         Raises:
-            ConfigurationError: The file cannot be read, or holds too little.
+            ConfigurationError: The file cannot be read or made, or holds too little.
         """
         if not self._value:
             self._value = await asyncio.to_thread(self._read)
@@ -33,11 +36,15 @@ class FilePepper:
 
     def _read(self) -> bytes:
         try:
+            with suppress(FileExistsError):
+                handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "w") as stream:
+                    stream.write(secrets.token_hex(32))
             value = self._path.read_bytes().strip()
         except OSError as error:
             raise ConfigurationError(
-                "LLM_GATEWAY_KEY_PEPPER_FILE cannot be read; `llm-gateway keys create` makes it."
+                f"'{self._path.name}', the secret of the keys, cannot be read."
             ) from error
         if len(value) < _SHORTEST:
-            raise ConfigurationError(f"LLM_GATEWAY_KEY_PEPPER_FILE holds fewer than {_SHORTEST} characters.")
+            raise ConfigurationError(f"'{self._path.name}' holds fewer than {_SHORTEST} characters.")
         return value

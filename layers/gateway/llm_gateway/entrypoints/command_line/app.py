@@ -1,4 +1,4 @@
-"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback prompts; usage; serve."""
+"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback; usage; keys; serve."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line import files, serving, usage, usage_ledger, versions
+from llm_gateway.entrypoints.command_line import files, keys, serving, usage, usage_ledger, versions
 from llm_gateway.entrypoints.command_line.output import fail
 from llm_gateway.entrypoints.command_line.places import (
+    KeyStores,
     Place,
     Places,
     PromptStores,
     UsageStores,
+    open_keys,
     open_stores,
     open_usage,
 )
@@ -50,15 +52,32 @@ Examples:
 """
 
 
+_KEYS_HELP = """Gateway keys: who may call, and what.
+
+Whose: `--stack llm-gateway-dev` before `keys`, or `--key-file keys.json`, or the settings
+LLM_GATEWAY_KEY_TABLE and LLM_GATEWAY_KEY_PEPPER_ARN.
+
+Examples:
+
+  llm-gateway --stack llm-gateway-dev keys create shop --prompt support/ --expires-in 90d
+
+  llm-gateway --stack llm-gateway-dev keys rotate 0f1e2d3c4b5a --overlap 7d
+
+  llm-gateway --key-file keys.json keys list
+"""
+
+
 def create_app(
     opened: Callable[[Place], PromptStores] = open_stores,
     opened_usage: Callable[[Place], UsageStores] = open_usage,
+    opened_keys: Callable[[Place], KeyStores] = open_keys,
 ) -> typer.Typer:
     """The commands.
 
     Args:
         opened: Opens the prompts that a place stands for.
         opened_usage: Opens the usage that it stands for.
+        opened_keys: Opens the keys that it stands for.
     """
     app = _typer(_HELP, no_args_is_help=True)
 
@@ -67,9 +86,10 @@ def create_app(
         context: typer.Context,
         folder: Annotated[str | None, typer.Option(help="A folder of prompts; no AWS.")] = None,
         stack: Annotated[str | None, typer.Option(help="Name of a deployed stack.")] = None,
+        key_file: Annotated[str | None, typer.Option(help="A file of gateway keys; no AWS.")] = None,
     ) -> None:
-        there = Place(folder, stack)
-        context.obj = Places(lambda: opened(there), lambda: opened_usage(there))
+        there = Place(folder, stack, key_file)
+        context.obj = Places(lambda: opened(there), lambda: opened_usage(there), lambda: opened_keys(there))
 
     for command in (
         files.lint, files.render, files.push,
@@ -80,7 +100,15 @@ def create_app(
     app.command("serve")(serving.serve)
     app.command("health")(serving.health)
     app.add_typer(_usage_commands(), name="usage")
+    app.add_typer(_key_commands(), name="keys")
     return app
+
+
+def _key_commands() -> typer.Typer:
+    commands = _typer(_KEYS_HELP, no_args_is_help=True)
+    for command in (keys.create, keys.list_keys, keys.rotate, keys.revoke):
+        commands.command(command.__name__.partition("_")[0])(command)
+    return commands
 
 
 def _usage_commands() -> typer.Typer:

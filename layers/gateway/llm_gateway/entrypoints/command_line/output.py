@@ -24,6 +24,11 @@ def say(text: str, style: str | None = None) -> None:
     Console(soft_wrap=True, highlight=False, markup=False).print(text, style=style)
 
 
+def note(text: str) -> None:
+    """A line on standard error: what people should know and pipes should not get."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text, style="dim")
+
+
 def fail(message: str) -> typer.Exit:
     """A sentence on standard error, and the exit code for what was refused or found."""
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(message, style="red")

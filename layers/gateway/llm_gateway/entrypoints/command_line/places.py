@@ -1,4 +1,4 @@
-"""Where the prompts and the usage are that a command works on: a deployed stack, or a folder."""
+"""Where the prompts, the usage and the keys are that a command works on: a deployed stack, or files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from llm_gateway.bootstrap import Parts
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.keys import Keys, KeyStore
 from llm_gateway.prompts.assembly import PromptUploads
 from llm_gateway.prompts.catalogue import PromptBodies
 from llm_gateway.prompts.indexing import PromptIndexer, WritablePromptIndex
@@ -55,10 +56,12 @@ class Place:
     Attributes:
         folder: A folder of prompts, or None.
         stack: Name of a deployed stack, or None.
+        key_file: A file of gateway keys, or None.
     """
 
     folder: str | None = None
     stack: str | None = None
+    key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,27 @@ class UsageStores:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyStores:
+    """What commands about keys work on.
+
+    Attributes:
+        keys: Makes and ends them.
+        store: Where they are.
+        user: Whose name a new one is recorded under.
+    """
+
+    keys: Keys
+    store: KeyStore
+    user: Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """What a command may open, once it needs it."""
 
     prompts: Callable[[], PromptStores]
     usage: Callable[[], UsageStores]
+    keys: Callable[[], KeyStores]
 
 
 def open_usage(place: Place) -> UsageStores:
@@ -102,6 +121,26 @@ def open_usage(place: Place) -> UsageStores:
     parts = Parts(replace(settings, lean_aws=False), "command_line")
     retention = timedelta(days=settings.usage_retention_days)
     return UsageStores(parts.rollup_repair, parts.ledger_reader, parts.usage_table, retention)
+
+
+def open_keys(place: Place) -> KeyStores:
+    """The keys of a stack by its name, of a file, or those that the environment names.
+
+    Raises:
+        ConfigurationError: There is no such stack, or nothing is named.
+    """
+    settings = Settings.from_env()
+    if place.stack:
+        settings = _of_stack(settings, place.stack)
+    elif place.key_file:
+        settings = replace(settings, key_file=place.key_file)
+    elif not (settings.key_file or settings.key_table):
+        raise ConfigurationError(
+            "Say whose keys: --stack NAME, --key-file FILE, or LLM_GATEWAY_KEY_TABLE and "
+            "LLM_GATEWAY_KEY_PEPPER_ARN in the environment."
+        )
+    parts = Parts(settings, "command_line")
+    return KeyStores(parts.keys, parts.key_store, _os_user if settings.key_file else parts.caller)
 
 
 def open_stores(place: Place) -> PromptStores:
@@ -145,6 +184,9 @@ def _of_stack(settings: Settings, stack: str) -> Settings:
         prompt_table=outputs["PromptTableName"],
         prompt_folder=None,
         usage_table=outputs["UsageTableName"],
+        key_table=outputs.get("KeyTableName"),
+        key_pepper_arn=outputs.get("KeyPepperArn"),
+        key_file=None,
         usage_retention_days=int(parameters.get("UsageRetentionDays", settings.usage_retention_days)),
     )
 
