@@ -39,7 +39,7 @@ def main(ticket: str) -> None:
         call = messages.CallPromptRequest(
             prompt="support/reply",
             variables={"user": {"name": "Ada"}, "ticket": ticket},
-            calling_service="examples",
+            calling_service=None if KEY else "examples",  # a key says itself whose it is
             # The same key again gives the same answer again, unpaid: safe to repeat after a lost connection.
             idempotency_key=str(uuid.uuid4()),
         )

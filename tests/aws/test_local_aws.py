@@ -40,4 +40,4 @@ def deployed(endpoint: str) -> dict[str, str]:
 
 
 def headers(told: dict[str, str]) -> dict[str, str]:
-    return {"x-api-key": told["KEY"]}
+    return {"authorization": f"Bearer {told['KEY']}"}

@@ -89,10 +89,10 @@ def up() -> int:
         emulator.stop(running)
         raise
     process = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
-    _greet(stack, end="make down")
     _REMEMBERED.write_text(
         json.dumps({"emulator": process, "outputs": dict(stack.outputs), "keys": stack.keys})
     )
+    _greet(stack, end="make down")
     return 0
 
 
