@@ -30,6 +30,7 @@ GatewayError 500 internal_error
 ├── ProviderError                   the model's vendor, or our account there: provider_errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
 ├── Overloaded                  503 overloaded                 retryable
+├── CallCancelled               499 cancelled                  nobody hears it; the ledger and the log do
 └── ConfigurationError          500 configuration_error
 
 Messages are safe for callers: they tell what to do and name the field, and never hold a variable's
@@ -296,6 +297,13 @@ class Overloaded(GatewayError):
     status = 503
     code = "overloaded"
     retryable = True
+
+
+class CallCancelled(GatewayError):
+    """The caller went away before it was answered: it closed its connection, or its deadline passed."""
+
+    status = 499
+    code = "cancelled"
 
 
 class ConfigurationError(GatewayError):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from llm_gateway.access import Callers
 from llm_gateway.call_limit import CallLimit
-from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2
+from llm_gateway.entrypoints.grpc_api import health
+from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
+from llm_gateway.entrypoints.grpc_api.interceptors import CallInterceptor
+from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.prompts.catalogue import PromptIndex
@@ -19,15 +23,7 @@ from llm_gateway.rollup import RollupStore
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver
 
-SERVICE = llm_gateway_pb2.DESCRIPTOR.services_by_name["LlmGateway"].full_name
-
-
-class Callers(Protocol):
-    """Tells who calls."""
-
-    async def authenticate(self, authorization: str | None) -> object:
-        """The caller that the credentials belong to."""
-        ...
+_LAST_WRITES_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class GrpcServices:
     """What the methods are answered with.
 
     Attributes:
-        calls: CallPrompt.
+        calls: CallPrompt, which checks what the caller may do.
         prompt_index: ListPrompts and GetPromptMetadata.
         rollups: GetUsageStats.
         observer: Logs and metrics.
@@ -79,13 +75,15 @@ class GrpcServer:
     """
 
     def __init__(self, services: GrpcServices, options: GrpcOptions) -> None:
-        self._services = services
         self._options = options
-        self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=self._channel_options())
+        self._health = health.HealthService(SERVICE)
+        self._boundary = CallInterceptor(SERVICE, services.observer, services.callers, services.limiter)
+        self._server = grpc.aio.server(interceptors=[self._boundary], options=self._channel_options())
+        servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups)
+        llm_gateway_pb2_grpc.add_LlmGatewayServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (SERVICE, health.NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:
@@ -101,14 +99,17 @@ class GrpcServer:
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether calls are welcome; calls are answered either way."""
-        states = health_pb2.HealthCheckResponse
-        for name in ("", SERVICE):
-            await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
+        await self._health.set_serving(serving)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, let those under way end for `grace_s` seconds, then cancel them."""
+        """Take no new calls, let those under way end for `grace_s` seconds, then cancel them.
+
+        When it returns, what they cost is written down.
+        """
         await self.set_serving(False)
+        self._health.end_watches()
         await self._server.stop(grace_s)
+        await self._boundary.idle(_LAST_WRITES_S)
 
     async def wait(self) -> None:
         """Wait until it has stopped."""
