@@ -29,7 +29,8 @@ def request(method: str, path: str, body: object = None, **headers: str) -> dict
     try:
         asked = urllib.request.Request(f"{URL}{path}", data, sent, method=method)
         with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
-            return json.load(answer)
+            answered: dict[str, Any] = json.load(answer)
+            return answered
     except HTTPError as refused:
         sys.exit(f"{refused.code} {refused.read().decode()}")
 

@@ -35,7 +35,7 @@ def test_the_http_client_calls_the_api_with_a_key(stack: Stack) -> None:
     source = ROOT / "prompts" / "support" / "reply.prompt"
     upload_and_wait(stack, "support/reply.prompt", source.read_bytes())
     environment = {"URL": stack.api_url, "KEY": stack.create_key("shop", Scopes())}
-    command = [sys.executable, ROOT / "examples" / "http_client.py"]
+    command = [sys.executable, str(ROOT / "examples" / "http_client.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "answer: [test mode]" in done.stdout
@@ -43,5 +43,5 @@ def test_the_http_client_calls_the_api_with_a_key(stack: Stack) -> None:
 
 def example(stack: Stack) -> subprocess.CompletedProcess[str]:
     environment = {**stack.command_environment, "FUNCTION": stack.outputs["CallPromptFunctionName"]}
-    command = [sys.executable, ROOT / "examples" / "invoke_lambda.py"]
+    command = [sys.executable, str(ROOT / "examples" / "invoke_lambda.py")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
