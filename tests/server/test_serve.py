@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2, llm_gateway_pb2_grpc
 from tests import upstream
 from tests.server.serving import COMMAND, OPEN, PATIENCE_S, TEST_MODE, Serving, environment, serving
 from tests.upstream import Reply, Upstream, chat_completion, failure
@@ -88,6 +89,17 @@ def test_a_call_is_answered_by_the_model_and_is_on_the_ledger(server: Serving, m
     assert (answer.status_code, answer.json()["text"]) == (200, "Good day, Ada.")
     assert model.keys[-1] == f"Bearer {KEY}"
     assert model.requests[-1]["messages"] == [{"role": "user", "content": "Greet Ada."}]
+    assert server.usage()["totals"]["requests"] == before + 1
+
+
+def test_a_call_by_grpc_is_the_same_call(server: Serving, model: Upstream) -> None:
+    before = server.usage()["totals"]["requests"]
+    model.answers(Reply(body=chat_completion("Good day, Ada.")))
+    request = llm_gateway_pb2.CallPromptRequest(prompt="hello", calling_service="shop")
+    request.variables.update({"name": "Ada"})
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        answer = llm_gateway_pb2_grpc.LlmGatewayStub(channel).CallPrompt(request, timeout=PATIENCE_S)
+    assert answer.text == "Good day, Ada."
     assert server.usage()["totals"]["requests"] == before + 1
 
 

@@ -42,9 +42,12 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
     ("variables", "told"),
     [
         ({"LLM_GATEWAY_PROMPT_FOLDER": ""}, "Set LLM_GATEWAY_PROMPT_FOLDER"),
-        ({"LLM_GATEWAY_PROMPT_FOLDER": "/nowhere"}, "'/nowhere' is no folder"),
+        ({"LLM_GATEWAY_PROMPT_FOLDER": "/nowhere/at-all"}, "'/nowhere/at-all' is no folder"),
         ({"LLM_GATEWAY_TEST_MODE": "false"}, "Set LLM_GATEWAY_OPENAI_API_KEY or"),
-        ({"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY_FILE": "/nowhere"}, "cannot be read"),
+        (
+            {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY_FILE": "/nowhere/at-all"},
+            "cannot be read",
+        ),
         (
             {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY": '{"other": "x"}'},
             "none for 'openai'",
@@ -55,18 +58,28 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
             {
                 "LLM_GATEWAY_ACCESS": "keys",
                 "LLM_GATEWAY_KEY_FILE": "k",
-                "LLM_GATEWAY_KEY_PEPPER_FILE": "/nowhere",
+                "LLM_GATEWAY_KEY_PEPPER_FILE": "/nowhere/at-all",
             },
             "LLM_GATEWAY_KEY_PEPPER_FILE",
         ),
         ({"LLM_GATEWAY_TLS_KEY_FILE": "key.pem"}, "Set both LLM_GATEWAY_TLS_CERTIFICATE_FILE"),
         (
-            {"LLM_GATEWAY_TLS_KEY_FILE": "/nowhere", "LLM_GATEWAY_TLS_CERTIFICATE_FILE": "/nowhere"},
-            "cannot be used (No such file",
+            {
+                "LLM_GATEWAY_TLS_KEY_FILE": "/nowhere/at-all",
+                "LLM_GATEWAY_TLS_CERTIFICATE_FILE": "/nowhere/at-all",
+            },
+            "there is no '/nowhere/at-all'",
         ),
-        ({"LLM_GATEWAY_USAGE_FILE": "/nowhere/usage.db"}, "LLM_GATEWAY_USAGE_FILE: '/nowhere/usage.db'"),
+        (
+            {"LLM_GATEWAY_TLS_KEY_FILE": "/etc/hosts", "LLM_GATEWAY_TLS_CERTIFICATE_FILE": "/etc/hosts"},
+            "no certificate",
+        ),
+        (
+            {"LLM_GATEWAY_USAGE_FILE": "/nowhere/at-all/usage.db"},
+            "LLM_GATEWAY_USAGE_FILE: '/nowhere/at-all/usage.db'",
+        ),
         ({"LLM_GATEWAY_MODELS": "{"}, "LLM_GATEWAY_MODELS"),
-        ({"LLM_GATEWAY_MODELS_FILE": "/nowhere"}, "LLM_GATEWAY_MODELS_FILE"),
+        ({"LLM_GATEWAY_MODELS_FILE": "/nowhere/at-all"}, "LLM_GATEWAY_MODELS_FILE"),
         ({"LLM_GATEWAY_BUDGETS": "{"}, "LLM_GATEWAY_BUDGETS"),
         ({"LLM_GATEWAY_DEFAULT_MODEL": "openai/gpt-none"}, "LLM_GATEWAY_DEFAULT_MODEL"),
     ],

@@ -32,6 +32,11 @@ class CallLimit:
             raise _closing()
 
     @property
+    def closed(self) -> bool:
+        """True once no further call is taken."""
+        return self._closed
+
+    @property
     def taken(self) -> int:
         """Calls under way."""
         return self._taken

@@ -15,6 +15,7 @@ from llm_gateway.errors import ConfigurationError
 from llm_gateway.settings import Settings
 
 _BACKLOG = 2048
+_LAST_WORDS_S = 1.0  # to tell the callers of cancelled requests
 _KEEP_ALIVE_S = 75  # longer than load balancers in front keep theirs
 
 
@@ -66,13 +67,21 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
         self._server.should_exit = True
         await self._serving
+        if cut_off := self._server.server_state.tasks:
+            await asyncio.wait(cut_off, timeout=_LAST_WORDS_S)
 
     def _bound(self) -> socket.socket:
         host, port = self._address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # Of a socket that does not name its protocol asyncio does not know that it is TCP, and leaves
+        # Nagle's algorithm on: the second half of each answer would wait 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            listener.bind((host, port))
+            return listener
         except OSError as error:
+            listener.close()
             raise ConfigurationError(f"HTTP cannot listen on {host}:{port} ({error.strerror}).") from error
 
 

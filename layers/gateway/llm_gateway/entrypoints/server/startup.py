@@ -58,7 +58,7 @@ def _access(settings: Settings) -> Iterator[str]:
         )
         return
     pepper = FilePepper(Path(settings.key_pepper_file))
-    yield from _told_by(lambda: asyncio.run(pepper()))
+    yield from _told_by(lambda: asyncio.run(pepper()), "LLM_GATEWAY_KEY_PEPPER_FILE: ")
 
 
 def _tls(settings: Settings) -> Iterator[str]:
@@ -68,11 +68,17 @@ def _tls(settings: Settings) -> Iterator[str]:
     if certificate is None or key is None:
         yield "Set both LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE, or neither."
         return
+    missing = [file for file in (certificate, key) if not Path(file).is_file()]
+    if missing:
+        yield f"LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE: there is no '{missing[0]}'."
+        return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        yield f"LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE cannot be used ({reason})."
+    except (OSError, ValueError):
+        yield (
+            "LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE are no certificate with its "
+            "private key, in PEM and without a password."
+        )
 
 
 def _check_model(parts: LocalParts) -> None:
