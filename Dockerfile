@@ -1,6 +1,6 @@
 # The gateway as one container: `llm-gateway serve`, see docs/container.md.
 #   docker build -t llm-gateway .
-#   docker run --rm -p 127.0.0.1:8080:8080 -e LLM_GATEWAY_TEST_MODE=true llm-gateway
+#   docker run --rm -p 127.0.0.1:8080:8080 -e LLM_GATEWAY_TEST_MODE=true -e LLM_GATEWAY_ACCESS=open llm-gateway
 
 # A tag, not a digest, so that it builds wherever a mirror has the tag. To pin it harder, append the digest that
 # `docker buildx imagetools inspect python:3.13-slim` prints; Dependabot keeps tag and digest current.

@@ -39,7 +39,7 @@ def test_a_service_listens_on_this_machine_alone(name: str) -> None:
 def test_the_sandbox_costs_nothing_and_open_access_is_not_the_images_default() -> None:
     assert SERVICES["gateway"]["environment"]["LLM_GATEWAY_TEST_MODE"] == "true"
     assert "profiles" not in SERVICES["gateway"]
-    assert "ACCESS" not in (ROOT / "Dockerfile").read_text()
+    assert "ACCESS" not in read(ROOT / "Dockerfile")[-1].last("ENV")
 
 
 def test_every_variable_of_image_and_sandbox_is_a_setting() -> None:
