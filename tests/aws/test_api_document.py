@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,16 @@ def gateway(stack: Stack) -> Stack:
     """The stack with the prompt that the document gives as an example."""
     upload_and_wait(stack, "support/reply.prompt", b"Reply to {{ ticket | default('nothing') }}.")
     return stack
+
+
+def document(folder: Path) -> str:
+    """The document, for a generator that knows no classes of Unicode: its names are ASCII's printable ones."""
+    text = (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
+    assert "p{C}" in text
+    for end in "+*":
+        text = text.replace(json.dumps(f"^[^\\p{{C}}\\p{{Zl}}\\p{{Zp}}]{end}$"), json.dumps(f"^[ -~]{end}$"))
+    (folder / "openapi.json").write_text(text, encoding="utf-8")
+    return str(folder / "openapi.json")
 
 
 def test_the_deployed_api_keeps_its_documents_word_whatever_it_is_sent(

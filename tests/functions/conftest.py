@@ -232,7 +232,8 @@ def out_of_test_mode(
 
     def get(capture: pytest.CaptureFixture[str]) -> Functions:
         if not made:
-            secret = client("secretsmanager", None).create_secret(Name="openai", SecretString="sk-test")
+            name = f"openai-{uuid.uuid4().hex[:8]}"
+            secret = client("secretsmanager", None).create_secret(Name=name, SecretString="sk-test")
             made.append(Functions.made(*moto_clients, capture))
             made[0].settings = {
                 "LLM_GATEWAY_TEST_MODE": "false",
