@@ -29,7 +29,7 @@ def gateway(stack: Stack) -> Stack:
 
 
 def document(folder: Path) -> str:
-    """The document, for a generator that knows no classes of Unicode: its names are ASCII's printable ones."""
+    """The document for a generator that knows no classes of Unicode: what is printable is ASCII's."""
     text = (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
     assert "p{C}" in text
     for end in "+*":
@@ -48,7 +48,7 @@ def test_the_deployed_api_keeps_its_documents_word_whatever_it_is_sent(
             *(
                 str(Path(sys.executable).with_name("schemathesis")),
                 "run",
-                str(ROOT / "docs" / "openapi.json"),
+                document(tmp_path),
             ),
             *("--url", gateway.api_url, "--header", f"Authorization:Bearer {key}", "--checks", CHECKS),
             *("--continue-on-failure", "--request-timeout", "20", *bounds),

@@ -46,7 +46,6 @@ def sent(
 BODIES: dict[str, tuple[bytes, int, str]] = {
     "seven megabytes": (b'{"prompt": "' + b"x" * 7_000_000 + b'"}', 413, "body_too_large"),
     "100,000 objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 400, "malformed_json"),
-    "no UTF-8": (b'{"prompt": "\xff\xfe"}', 400, "malformed_json"),
     "a byte order mark": (b"\xef\xbb\xbf{}", 400, "malformed_json"),
     "UTF-16": ('{"prompt": "a"}'.encode("utf-16"), 400, "malformed_json"),
     "half a character": (b'{"prompt": "\\ud800"}', 400, "malformed_json"),
@@ -63,7 +62,8 @@ BODIES: dict[str, tuple[bytes, int, str]] = {
         400, "invalid_parameter",
     ),
     "an answer without end": (
-        json.dumps({**CALL, "output": {"schema": {"type": "array", "minItems": 10**9, "items": {}}}}).encode(),
+        json.dumps({**CALL, "output": {"schema": {"type": "array", "minItems": 10**9, "items": {}}}})
+        .encode(),
         422, "answer_truncated",
     ),
     "an address as model": (

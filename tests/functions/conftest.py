@@ -64,11 +64,12 @@ class Functions:
     @classmethod
     def made(cls, s3: Any, dynamodb: Any, capture: pytest.CaptureFixture[str]) -> Functions:
         kinds = ("PromptTable", "UsageTable", "OutcomeTable", "BudgetTable", "KeyTable")
-        tables = [create_table(dynamodb, name) for name in kinds]
+        prompts, usage, outcomes, budgets, keys = (create_table(dynamodb, name) for name in kinds)
         secret = {"Name": f"pepper-{uuid.uuid4().hex[:8]}", "SecretString": "p" * 64}
         pepper = client("secretsmanager", None).create_secret(**secret)["ARN"]
         sqs = client("sqs", None)
         queues = {name: create_queue(sqs, name) for name in ("answers", "failures", "usage")}
+        tables = (prompts, usage, outcomes, budgets, keys)
         return cls(s3, create_bucket(s3), dynamodb, *tables, pepper, queues, sqs, capture)
 
     def run(self, name: str, event: Mapping[str, Any] | str, context: LambdaContext | None = None) -> Any:

@@ -44,14 +44,14 @@ class House:
 
     def over_grpc(self, call: dict[str, Any]) -> str:
         c = self.canaries
-        sent = [("authorization", f"Bearer {c['gateway key']}"), ("x-any", c["header"])]
+        sent = (("authorization", f"Bearer {c['gateway key']}"), ("x-any", c["header"]))
         with grpc.insecure_channel(self.process.grpc_address) as channel:
             method = llm_gateway_pb2_grpc.LlmGatewayStub(channel).CallPrompt
             request = ParseDict(call, llm_gateway_pb2.CallPromptRequest())
             try:
                 return str(method(request, timeout=PATIENCE_S, metadata=sent))
             except grpc.RpcError as error:
-                return f"{error} {error.trailing_metadata()}"  # type: ignore[attr-defined]
+                return f"{error} {error.trailing_metadata()}"
 
     def traces(self) -> tuple[str, bytes]:
         """The log, and every byte of the usage file."""

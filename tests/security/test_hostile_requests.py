@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -183,6 +184,14 @@ CALLS: dict[str, tuple[Call, int, str | None]] = {
     "an address as prompt": (call(prompt=ADDRESS), 400, "invalid_prompt_path"),
     "a field for an address": (call(base_url=ADDRESS), 400, "unknown_field"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"prompt": "\xff\xfe"}', b"\xed\xa0\x80", '{"prompt": "a"}'.encode("utf-16")]
+)
+def test_a_body_that_is_no_utf_8(functions: Functions, body: bytes) -> None:
+    event = http(base64.b64encode(body).decode(), isBase64Encoded=True)
+    assert answered(functions, "call_prompt", event) == (400, "malformed_json")
 
 
 @pytest.mark.parametrize("name", CALLS)
