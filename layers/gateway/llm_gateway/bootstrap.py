@@ -175,6 +175,7 @@ class Parts:
             now=_now,
             new_id=_new_id,
             test_mode=settings.test_mode,
+            rehearsals=lambda: self._rehearsals,
             budgets=self.budgets,
         )
 
@@ -314,13 +315,21 @@ class Parts:
 
     @cached_property
     def _completer(self) -> Completer:
+        return self._rehearsals if self.settings.test_mode else self._completer_of(self._real_providers)
+
+    @cached_property
+    def _rehearsals(self) -> Completer:
+        """What answers in test mode, of the deployment or of one call."""
+        return self._completer_of(self._fake_providers)
+
+    def _completer_of(self, providers: Mapping[str, Provider]) -> Completer:
         from llm_gateway.completer import Completer, RetryPolicy
 
         settings = self.settings
         retries = RetryPolicy(
             settings.retry_limit, settings.retry_first_wait_s, settings.retry_longest_wait_s
         )
-        return Completer(self._fake_providers if settings.test_mode else self._real_providers, retries)
+        return Completer(providers, retries)
 
     @property
     def _fake_providers(self) -> Mapping[str, Provider]:

@@ -44,8 +44,8 @@ class CallObserver(Protocol):
         """An attempt failed, and another one follows."""
         ...
 
-    def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
-        """A call reached a provider and ended."""
+    def call_ended(self, record: UsageRecord, error: GatewayError | None, asking_s: float | None) -> None:
+        """A call reached a provider and ended; so long models were asked, None if none was."""
         ...
 
     def usage_not_recorded(self, record: UsageRecord, error: StoreUnavailable | TimeoutError) -> None:
@@ -81,6 +81,7 @@ class Gateway:
         now: Aware UTC.
         new_id: Makes a fresh call id.
         test_mode: True if the providers are fakes.
+        rehearsals: Answers calls that ask for test mode by themselves, without a model.
         budgets: What services may spend; None if nobody has a budget.
     """
 
@@ -96,6 +97,7 @@ class Gateway:
         now: Callable[[], datetime],
         new_id: Callable[[], str],
         test_mode: bool,
+        rehearsals: Callable[[], Completer],
         budgets: Budgets | None = None,
     ) -> None:
         self._prompts = prompts
@@ -107,6 +109,7 @@ class Gateway:
         self._now = now
         self._new_id = new_id
         self._test_mode = test_mode
+        self._rehearsals = rehearsals
         self._budgets = budgets
 
     async def call_prompt(
@@ -133,13 +136,15 @@ class Gateway:
         contract = output_contract(request.output, prompt)
         routes = _permitted(self._routes(request, prompt, model, contract), caller)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
-        call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
+        call = _Call(
+            self._new_id(), request_id, self._now(), request, prompt, model, self._rehearsed(request)
+        )
         routes, hold = await self._reserve(call, routes, messages, deadline, contract)
         tally = Tally(lambda retry: self._observer.call_retried(call.call_id, retry))
         try:
-            answer, parsed = await self._complete(routes, messages, deadline, contract, tally)
+            answer, parsed = await self._complete(call, routes, messages, deadline, contract, tally)
         except ProviderError as error:
-            await to_the_end(self._close(call.failed(error, deadline), error, hold, error.spent))
+            await to_the_end(self._close(call.failed(error, deadline), error, hold, tally))
             raise
         except GatewayError:  # nobody was asked, for example because there is no key
             await to_the_end(self._settle(hold, ()))
@@ -148,7 +153,7 @@ class Gateway:
             await to_the_end(self._close_cancelled(call, tally, deadline, hold))
             raise
         record = call.answered(answer, deadline)
-        await to_the_end(self._close(record, None, hold, answer.spent))
+        await to_the_end(self._close(record, None, hold, tally))
         return _response(record, answer.completion, parsed, request)
 
     async def account_replay(
@@ -174,7 +179,7 @@ class Gateway:
             test_mode=answer.test_mode,
             metadata=request.metadata,
         )
-        await to_the_end(self._account(record, None))
+        await to_the_end(self._account(record, None, None))
 
     def _routes(
         self, request: CallRequest, prompt: Prompt, model: ModelSpec, contract: OutputContract | None
@@ -184,7 +189,7 @@ class Gateway:
             prompt.front.options,
             output_format=None if contract is None else "json",
             output_schema=contract.schema.document if contract and contract.schema else None,
-            mock=prompt.front.mock if self._test_mode else None,
+            mock=prompt.front.mock if self._rehearsed(request) else None,
         )
         fallbacks = () if request.model or request.provider else prompt.front.fallbacks
         return self._router.routes(model, fallbacks, request.parameters.options(), authored)
@@ -198,7 +203,7 @@ class Gateway:
         contract: OutputContract | None,
     ) -> tuple[Sequence[Route], Hold | None]:
         """The routes that the caller's budget allows, and what is held of it for the dearest of them."""
-        if self._budgets is None:
+        if self._budgets is None or call.test_mode is not self._test_mode:  # a rehearsal costs nothing
             return routes, None
         service, repair = call.request.calling_service, contract is not None and contract.repair
         routes = self._budgets.payable(service, routes)
@@ -211,17 +216,22 @@ class Gateway:
         if self._budgets is not None and hold is not None:
             await self._budgets.settle(hold, spent)
 
+    def _rehearsed(self, request: CallRequest) -> bool:
+        return self._test_mode or request.test_mode
+
     async def _complete(
         self,
+        call: _Call,
         routes: Sequence[Route],
         messages: Sequence[Message],
         deadline: Deadline,
         contract: OutputContract | None,
         tally: Tally,
     ) -> tuple[Answer, Json]:
+        completer = self._rehearsals() if call.test_mode else self._completer
         if contract is None:
-            return await self._completer.complete(routes, messages, deadline, tally), None
-        return await complete_json(self._completer, routes, messages, deadline, contract, tally)
+            return await completer.complete(routes, messages, deadline, tally), None
+        return await complete_json(completer, routes, messages, deadline, contract, tally)
 
     async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
@@ -239,12 +249,13 @@ class Gateway:
         record: UsageRecord,
         error: GatewayError | None,
         hold: Hold | None,
-        spent: Sequence[Spending],
+        tally: Tally,
     ) -> None:
+        accounted = self._account(record, error, tally.asking_s)
         if hold is None:
-            await self._account(record, error)
+            await accounted
         else:
-            await asyncio.gather(self._account(record, error), self._settle(hold, spent))
+            await asyncio.gather(accounted, self._settle(hold, tally.spent))
 
     async def _close_cancelled(
         self, call: _Call, tally: Tally, deadline: Deadline, hold: Hold | None
@@ -254,16 +265,16 @@ class Gateway:
             await self._settle(hold, ())
             return
         error = CallCancelled("The caller went away before it was answered.")
-        await self._close(call.cancelled(error, tally, deadline), error, hold, tally.spent)
+        await self._close(call.cancelled(error, tally, deadline), error, hold, tally)
 
-    async def _account(self, record: UsageRecord, error: GatewayError | None) -> None:
+    async def _account(self, record: UsageRecord, error: GatewayError | None, asking_s: float | None) -> None:
         """Keep the record; an answer that is paid for is never withheld because the ledger is down."""
         try:
             async with asyncio.timeout(self._limits.ledger_timeout_s):
                 await self._ledger.record(record)
         except (StoreUnavailable, TimeoutError) as refusal:
             self._observer.usage_not_recorded(record, refusal)
-        self._observer.call_ended(record, error)
+        self._observer.call_ended(record, error, asking_s)
 
 
 @dataclass(frozen=True, slots=True)
