@@ -348,6 +348,9 @@ class RecordingObserver:
     def note(self, message: str, **facts: Any) -> None:
         self.notes.append((message, facts))
 
+    def warn(self, message: str, **facts: Any) -> None:
+        self.notes.append((message, facts))
+
     def count(self, counts: dict[str, float | None]) -> None:
         self.counts.append(counts)
 
