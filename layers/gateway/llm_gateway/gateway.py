@@ -6,31 +6,24 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.access import Caller
 from llm_gateway.access_errors import Forbidden
+from llm_gateway.call_under_way import CallUnderWay, replayed
 from llm_gateway.cancellation import to_the_end
 from llm_gateway.completer import Answer, Completer, Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError, InvalidParameter, StoreUnavailable
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Json, Message, TokenUsage
+from llm_gateway.models import Json, Message
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.provider_errors import ProviderError, ProviderTimeout
+from llm_gateway.provider_errors import ProviderError
 from llm_gateway.routing import Route, Router
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
-from llm_gateway.usage import (
-    CallStatus,
-    Spending,
-    UsageLedger,
-    UsageRecord,
-    total_cost_usd,
-    total_usage,
-)
-from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
+from llm_gateway.usage import Spending, UsageLedger, UsageRecord
+from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
     from llm_gateway.budget_holds import Hold
@@ -136,7 +129,7 @@ class Gateway:
         contract = output_contract(request.output, prompt)
         routes = _permitted(self._routes(request, prompt, model, contract), caller)
         messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
-        call = _Call(
+        call = CallUnderWay(
             self._new_id(), request_id, self._now(), request, prompt, model, self._rehearsed(request)
         )
         routes, hold = await self._reserve(call, routes, messages, deadline, contract)
@@ -154,31 +147,13 @@ class Gateway:
             raise
         record = call.answered(answer, deadline)
         await to_the_end(self._close(record, None, hold, tally))
-        return _response(record, answer.completion, parsed, request)
+        return call.response(record, answer.completion, parsed)
 
     async def account_replay(
         self, request: CallRequest, answer: CallResponse, request_id: str, time_left: Deadline
     ) -> None:
         """Put a call on the ledger that was answered with an earlier call's answer."""
-        record = UsageRecord(
-            call_id=self._new_id(),
-            request_id=request_id,
-            started_at=self._now(),
-            status="replayed",
-            error_code=None,
-            calling_service=request.calling_service,
-            correlation_id=request.correlation_id,
-            prompt=answer.prompt.path,
-            prompt_version=answer.prompt.version,
-            provider=answer.provider,
-            model=answer.model,
-            usage=TokenUsage(0, 0, 0, 0, 0),
-            cost_usd=Decimal(0),
-            latency_ms=round(time_left.elapsed_s() * 1000),
-            attempts=0,
-            test_mode=answer.test_mode,
-            metadata=request.metadata,
-        )
+        record = replayed(self._new_id(), request_id, self._now(), request, answer, time_left)
         await to_the_end(self._account(record, None, None))
 
     def _routes(
@@ -196,7 +171,7 @@ class Gateway:
 
     async def _reserve(
         self,
-        call: _Call,
+        call: CallUnderWay,
         routes: Sequence[Route],
         messages: Sequence[Message],
         deadline: Deadline,
@@ -221,7 +196,7 @@ class Gateway:
 
     async def _complete(
         self,
-        call: _Call,
+        call: CallUnderWay,
         routes: Sequence[Route],
         messages: Sequence[Message],
         deadline: Deadline,
@@ -258,7 +233,7 @@ class Gateway:
             await asyncio.gather(accounted, self._settle(hold, tally.spent))
 
     async def _close_cancelled(
-        self, call: _Call, tally: Tally, deadline: Deadline, hold: Hold | None
+        self, call: CallUnderWay, tally: Tally, deadline: Deadline, hold: Hold | None
     ) -> None:
         """The caller went away while a model was asked; before that there is nothing to account for."""
         if not tally.attempts:
@@ -277,94 +252,9 @@ class Gateway:
         self._observer.call_ended(record, error, asking_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call on its way, able to write its own record."""
-
-    call_id: str
-    request_id: str
-    started_at: datetime
-    request: CallRequest
-    prompt: Prompt
-    model: ModelSpec
-    test_mode: bool
-
-    def answered(self, answer: Answer, deadline: Deadline) -> UsageRecord:
-        return self._record(answer.route.model, answer.spent, answer.attempts, deadline, None)
-
-    def failed(self, error: ProviderError, deadline: Deadline) -> UsageRecord:
-        return self._record(self.model, error.spent, error.attempts, deadline, error)
-
-    def cancelled(self, error: CallCancelled, tally: Tally, deadline: Deadline) -> UsageRecord:
-        return self._record(self.model, tally.spent, tally.attempts, deadline, error)
-
-    def _record(
-        self,
-        model: ModelSpec,
-        spent: Sequence[Spending],
-        attempts: int,
-        deadline: Deadline,
-        error: GatewayError | None,
-    ) -> UsageRecord:
-        return UsageRecord(
-            call_id=self.call_id,
-            request_id=self.request_id,
-            started_at=self.started_at,
-            status=_status(error),
-            error_code=None if error is None else error.code,
-            calling_service=self.request.calling_service,
-            correlation_id=self.request.correlation_id,
-            prompt=self.prompt.path,
-            prompt_version=self.prompt.version,
-            provider=model.provider,
-            model=model.name,
-            usage=total_usage(spent),
-            cost_usd=total_cost_usd(spent),
-            latency_ms=round(deadline.elapsed_s() * 1000),
-            attempts=attempts,
-            test_mode=self.test_mode,
-            metadata=self.request.metadata,
-        )
-
-
 def _permitted(routes: Sequence[Route], caller: Caller) -> Sequence[Route]:
     """The routes whose models the caller may use; the first is the one that was asked for."""
     permitted = [route for route in routes if caller.may_use(f"{route.model.provider}/{route.model.name}")]
     if routes[0] not in permitted:
         raise Forbidden("Your key does not allow this model; name one that it does.", param="model")
     return permitted
-
-
-def _status(error: GatewayError | None) -> CallStatus:
-    if error is None:
-        return "answered"
-    return "timed_out" if isinstance(error, ProviderTimeout) else "failed"
-
-
-def _response(
-    record: UsageRecord, completion: Completion, parsed: Json, request: CallRequest
-) -> CallResponse:
-    usage = record.usage
-    return CallResponse(
-        call_id=record.call_id,
-        correlation_id=request.correlation_id,
-        text=completion.text,
-        parsed=parsed,
-        finish_reason=completion.finish_reason,
-        prompt=PromptVersion(path=record.prompt, version=record.prompt_version, label=request.label),
-        provider=record.provider,
-        model=record.model,
-        served_model=completion.served_model,
-        usage=Usage(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            total_tokens=usage.total_tokens,
-            cached_input_tokens=usage.cached_input_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-        ),
-        cost_usd=record.cost_usd,
-        latency_ms=record.latency_ms,
-        attempts=record.attempts,
-        test_mode=record.test_mode,
-    )
