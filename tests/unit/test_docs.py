@@ -176,3 +176,14 @@ def test_every_link_leads_somewhere() -> None:
                 headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
                 slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
                 assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_the_api_document_has_every_status_that_a_call_can_end_with() -> None:
+    document = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
+    told = {int(status) for status in document["paths"]["/v1/call"]["post"]["responses"]}
+    kinds, statuses = [GatewayError], set()
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        statuses.add(kind.status)
+    # 405 is no answer of an operation that there is, 499 is heard by nobody.
+    assert told == {200} | statuses - {405, 499}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway import errors
-from llm_gateway.errors import GatewayError, InvalidRequest, MalformedJson, RequestError
+from llm_gateway.errors import GatewayError, InvalidParameter, InvalidRequest, MalformedJson, RequestError
 from llm_gateway.provider_errors import ProviderError
 from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import CallRequest
@@ -114,10 +114,33 @@ def test_every_field_at_fault_is_in_the_details() -> None:
     assert params == ["prompt", "parameters.temperature", "parameters.top_p"]
 
 
+def test_an_error_lists_some_of_a_hundred_thousand_faults() -> None:
+    with pytest.raises(RequestError) as caught:
+        validated(CallRequest, {**GOOD, **{f"k{n}": 1 for n in range(100_000)}})
+    assert len(json.dumps(caught.value.to_wire("r"))) < 10_000
+
+
+def test_a_field_that_is_named_twice_is_said_to_be() -> None:
+    with pytest.raises(MalformedJson, match="names a field twice") as caught:
+        decode_json(b'{"a": {"secret": 1, "secret": 2}}')
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "\ud800", {"\ud800": 1}, [10**5000]])
+def test_variables_and_schemas_hold_what_json_can_hold(value: Any) -> None:
+    for field in ({"variables": {"v": value}}, {"output": {"schema": {"v": value}}}):
+        with pytest.raises(InvalidParameter, match="JSON cannot hold") as caught:
+            validated(CallRequest, {**GOOD, **field})
+        assert caught.value.param in ("variables", "output.schema")
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"",
+        b'{"a": 1, "a": 1}',
+        b'{"a": "\\ud800"}',
+        b"\xef\xbb\xbf{}",
         b"{",
         b"[1]",
         b'"text"',

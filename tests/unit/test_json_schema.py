@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.json_schema import InvalidSchema, JsonSchema, Violation
+from llm_gateway.json_schema import MAX_VIOLATIONS, InvalidSchema, JsonSchema, Violation
 
 
 def test_a_value_that_fits_has_no_violation() -> None:
@@ -63,3 +63,10 @@ def test_neither_circles_nor_patterns_take_long(document: dict[str, Any], value:
     began = time.process_time()
     JsonSchema(document).violations(value)
     assert time.process_time() - began < 2
+
+
+def test_of_a_hundred_thousand_violations_some_are_told_by_names_of_bounded_length() -> None:
+    schema = JsonSchema({"additionalProperties": {"type": "integer"}})
+    found = schema.violations({f"{n}{'x' * 1_000}": "text" for n in range(10_000)})
+    assert len(found) == MAX_VIOLATIONS
+    assert max(len(violation.path[0]) for violation in found) == 100

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm_gateway.json_schema import JsonSchema
 from llm_gateway.models import ModelOptions
 from llm_gateway.prompts.picoschema import to_json_schema
-from llm_gateway.providers.example import example_of
+from llm_gateway.providers.example import NoExample, example_of
 from llm_gateway.providers.response_format import response_format, strict_form
 
 
@@ -146,3 +146,19 @@ def test_examples_are_plain(schema: dict[str, Any], example: object) -> None:
 def test_a_schema_that_holds_itself_has_an_example_with_an_end() -> None:
     tree = object_of([], children={"type": "array", "items": {"$ref": "#"}}, parent={"$ref": "#"})
     assert JsonSchema(tree).violations(example_of(tree)) == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        object_of(["a"], a={"$ref": "#"}),
+        {"type": "array", "minItems": 10**9, "items": {"type": "string"}},
+        {"type": "array", "minItems": 1_000, "items": {"const": "x" * 1_000}},
+        {"type": "string", "minLength": 10**30},
+        {"type": "integer", "minimum": 10**400},
+        {"type": "number", "multipleOf": 5e-324, "minimum": 1},
+    ],
+)
+def test_what_would_be_too_large_has_no_example(schema: dict[str, Any]) -> None:
+    with pytest.raises(NoExample):
+        example_of(schema)
