@@ -32,8 +32,6 @@ Usd = Annotated[
     Field(description="US dollars, exact, as a decimal string.", examples=["0.000123"]),
 ]
 Instant = Annotated[datetime, PlainSerializer(lambda value: to_iso(value), return_type=str, when_used="json")]
-
-
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(lambda value: _as_json(value))]
 
 

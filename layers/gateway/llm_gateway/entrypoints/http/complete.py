@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
 _OPEN_PATHS = {"/health"}
 _EVERYWHERE = (429, 500, 504)
-_KEYED = (400, 401, 403, *_EVERYWHERE)
-_READING = (*_KEYED, 503)
+_KEYED = (400, 401, 403, 503, *_EVERYWHERE)
 _STATUSES: Mapping[str, Sequence[int]] = {
-    "CallPrompt": (*_READING, 404, 409, 413, 415, 422, 502),
+    "CallPrompt": (*_KEYED, 404, 409, 413, 415, 422, 502),
     "ListModels": _KEYED,
-    "ListPrompts": _READING,
-    "GetPromptMetadata": (*_READING, 404),
-    "GetUsageStats": _READING,
+    "ListPrompts": _KEYED,
+    "GetPromptMetadata": (*_KEYED, 404),
+    "GetUsageStats": _KEYED,
     "Health": _EVERYWHERE,
     "Readiness": _KEYED,
 }
