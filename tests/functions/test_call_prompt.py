@@ -205,6 +205,14 @@ def test_the_same_key_over_http_and_by_invoke_is_one_call_and_one_payment(functi
     ] * 2
 
 
+def test_a_key_that_the_body_leaves_open_is_the_headers(functions: Functions) -> None:
+    body = json.dumps({**json.loads(GOOD), "idempotency_key": None})
+    first, again = (
+        functions.http("call_prompt", http(body, headers={"Idempotency-Key": "order-2"})) for _ in range(2)
+    )
+    assert (first[0], again[0], again[1]["replayed"]) == (200, 200, True)
+
+
 @pytest.mark.parametrize(
     ("key", "body", "status", "code", "param"),
     [

@@ -95,7 +95,7 @@ def call_app(
 def _with_key(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:
     if header is None:
         return body
-    if body.get(_KEY_FIELD, header) != header:
+    if body.get(_KEY_FIELD) not in (None, header):
         raise InvalidParameter(
             "The header 'Idempotency-Key' and the field differ; give one of them.", param=_KEY_FIELD
         )
