@@ -36,7 +36,7 @@ push: .venv/ready ## Upload a prompt to what `make up` started: make push FILE=h
 	@$(BIN)/python -m local_aws push "$(FILE)"
 
 ##@ Prove it
-.PHONY: test unit bench check format fix lint types imports template docs prompts prices
+.PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
 	@$(BIN)/pytest $(ARGS)
 
@@ -46,7 +46,7 @@ unit: .venv/ready ## Run the fast tests only
 bench: .venv/ready .venv-local-aws/ready ## Measure: make bench, or make bench ARGS=freshness
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-check: format lint types imports template docs prompts prices test ## Everything a change must pass
+check: format lint types imports template docs proto-check prompts prices test ## Everything a change must pass
 
 format: .venv/ready ## Check the formatting
 	@$(BIN)/ruff format --check $(CODE)
@@ -73,6 +73,9 @@ template: .venv/ready .venv-sam/ready ## Validate and lint template.yaml, as wri
 docs: .venv/ready ## Check that docs/openapi.json is current
 	@$(BIN)/python -m openapi --check
 
+proto-check: .venv/ready ## Check that the generated gRPC code is that of proto/
+	@$(BIN)/python -m protobuf --check
+
 prompts: .venv/ready ## Lint the sample prompts, warnings included
 	@$(BIN)/llm-gateway lint prompts/ --strict
 
@@ -89,7 +92,7 @@ deploy: build ## Deploy to AWS: make deploy ENV=dev
 	@$(SAM) remote invoke ReconcileFunction --config-env $(ENV)
 
 ##@ Look after it
-.PHONY: help install openapi prices-update lock clean
+.PHONY: help install openapi proto prices-update lock clean
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
@@ -97,6 +100,9 @@ install: .venv/ready .venv-local-aws/ready .venv-sam/ready .venv-audit/ready ## 
 
 openapi: .venv/ready ## Write docs/openapi.json from the code
 	@$(BIN)/python -m openapi
+
+proto: .venv/ready ## Write the generated gRPC code from proto/
+	@$(BIN)/python -m protobuf
 
 prices-update: .venv/ready ## Write prices and dated names into models.toml from the installed price list
 	@$(BIN)/python -m prices

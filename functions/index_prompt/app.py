@@ -18,7 +18,7 @@ def build(parts: Parts) -> LambdaHandler:
     indexer = parts.indexer
 
     def handle(event: Any, _context: Any) -> dict[str, Any]:
-        return dict(run(index_uploads(event, indexer, parts.telemetry)))
+        return dict(run(index_uploads(event, indexer, parts.telemetry, parts.now)))
 
     return handle
 

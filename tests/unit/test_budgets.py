@@ -67,11 +67,14 @@ class Shop:
     front: str = "config: {maxOutputTokens: 100}"
 
     def call(self, service: str | None = "shop", **request: Any) -> CallResponse:
+        return asyncio.run(self.called(service, **request))
+
+    async def called(self, service: str | None = "shop", **request: Any) -> CallResponse:
         self.provider = ScriptedProvider(*(self.script or [COST]))
         self.calls += 1
         index, files = InMemoryPromptIndex(), InMemoryPromptFiles()
         files.upload("hello.prompt", f"---\n{self.front}\n---\nHello".encode())
-        asyncio.run(PromptIndexer(files, index, 1_000_000, lambda: NOON).index("hello.prompt", "01"))
+        await PromptIndexer(files, index, 1_000_000, lambda: NOON).index("hello.prompt", "01")
         limits = read_budgets(json.dumps(self.limits))
         gateway = Gateway(
             prompts=Catalogue(index, files, ttl_s=0, cache_bytes=10_000, clock=lambda: 0.0),
@@ -86,7 +89,7 @@ class Shop:
             budgets=Budgets(limits, self.store, self.notices, self.observer),
         )
         body = CallRequest.model_validate({"prompt": "hello", "calling_service": service, **request})
-        return asyncio.run(gateway.call_prompt(body, "req-1", Deadline.after(30), OPEN))
+        return await gateway.call_prompt(body, "req-1", Deadline.after(30), OPEN)
 
     def refused(self, **request: Any) -> BudgetExceeded:
         with pytest.raises(BudgetExceeded) as caught:
@@ -169,6 +172,20 @@ def test_a_call_that_cost_nothing_gives_everything_back(error: Exception) -> Non
         at.call()
     assert [amount for _, amount in at.store.spent] == [Amount()]
     assert at.store.holds == {}
+
+
+def test_a_caller_that_goes_away_gives_back_what_was_held_for_it() -> None:
+    async def scenario(at: Shop) -> None:
+        call = asyncio.create_task(at.called())
+        while not at.store.holds or not at.provider.asked:
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+
+    at = Shop({"shop": {"day_usd": "1"}}, script=[60.0, COST])
+    asyncio.run(scenario(at))
+    assert ([amount for _, amount in at.store.spent], at.store.holds) == ([Amount()], {})
 
 
 def test_a_failure_that_was_billed_is_counted() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy
+from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
@@ -52,9 +52,9 @@ def ask(
     told: list[Retry] | None = None,
 ) -> Answer:
     completer = Completer({"openai": provider}, policy or RetryPolicy(), clock.sleep)
-    heard = [] if told is None else told
     deadline = Deadline.after(seconds, clock)
-    return asyncio.run(completer.complete(routes, MESSAGES, deadline, heard.append))
+    tally = Tally((list[Retry]() if told is None else told).append)
+    return asyncio.run(completer.complete(routes, MESSAGES, deadline, tally))
 
 
 def test_a_failure_that_may_pass_is_tried_again() -> None:
@@ -116,7 +116,7 @@ def test_each_attempt_is_given_the_time_that_is_left() -> None:
 def test_the_deadline_cuts_an_attempt_off() -> None:
     completer = Completer({"openai": ScriptedProvider(30.0, completion())}, RetryPolicy())
     with pytest.raises(ProviderTimeout) as caught:
-        asyncio.run(completer.complete([FIRST], MESSAGES, Deadline.after(0.05), list[Retry]().append))
+        asyncio.run(completer.complete([FIRST], MESSAGES, Deadline.after(0.05), Tally(list[Retry]().append)))
     assert caught.value.details["attempts"] == 1
     assert 0.05 <= float(str(caught.value.details["elapsed_s"])) < 1
 
@@ -157,7 +157,9 @@ def test_a_failure_that_will_not_pass_asks_no_other_model() -> None:
 def test_a_model_that_hangs_leaves_the_next_one_its_share_of_the_time() -> None:
     async def scenario() -> Answer:
         completer = Completer({"openai": HangsOnce()}, RetryPolicy(limit=0))
-        return await completer.complete([FIRST, SECOND], MESSAGES, Deadline.after(2.4), list[Retry]().append)
+        return await completer.complete(
+            [FIRST, SECOND], MESSAGES, Deadline.after(2.4), Tally(list[Retry]().append)
+        )
 
     answer = asyncio.run(scenario())
     assert (answer.route.model.name, answer.attempts) == ("gpt-4o", 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
@@ -62,6 +62,7 @@ class House:
     index: InMemoryPromptIndex = field(default_factory=InMemoryPromptIndex)
     usage: InMemoryUsage = field(default_factory=InMemoryUsage)
     observer: RecordingObserver = field(default_factory=RecordingObserver)
+    retry_limit: int = 0
     clock: float = 0.0
     uploads: int = 0
     ids: Iterator[str] = field(default_factory=lambda: (f"call-{n}" for n in count()))
@@ -77,7 +78,9 @@ class House:
         return Gateway(
             prompts=Catalogue(self.index, self.files, ttl_s=0, cache_bytes=10_000, clock=lambda: self.clock),
             router=Router(ModelCatalogue.packaged(), "openai/gpt-4o-mini"),
-            completer=Completer({"openai": self.provider}, RetryPolicy(limit=0)),
+            completer=Completer(
+                {"openai": self.provider}, RetryPolicy(limit=self.retry_limit, first_wait_s=0)
+            ),
             ledger=self.usage,
             observer=self.observer,
             limits=GatewayLimits(timeout_s=60, max_rendered_chars=10_000, ledger_timeout_s=0.05),
@@ -87,9 +90,11 @@ class House:
         )
 
     def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
+        return asyncio.run(self.called(time_left, **request))
+
+    async def called(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
         body = CallRequest.model_validate({"prompt": "hello", "variables": {"name": "Ada"}, **request})
-        time_left = time_left or Deadline.after(120)
-        return asyncio.run(self.gateway().call_prompt(body, "req-1", time_left, OPEN))
+        return await self.gateway().call_prompt(body, "req-1", time_left or Deadline.after(120), OPEN)
 
 
 def house(*script: Completion | Exception | float) -> House:
@@ -276,3 +281,82 @@ def test_a_mock_of_the_prompt_is_for_test_mode_alone() -> None:
     at.upload("hello.prompt", b"---\ngateway.mock: {answer: mocked}\n---\nHello {{ name }}")
     assert at.call().text == "Hello."
     assert at.provider.asked[0][2].mock is None
+
+
+def cancel_when(ready: Callable[[], bool], at: House, **request: Any) -> None:
+    """Make a call whose caller goes away as soon as it is `ready`."""
+
+    async def scenario() -> None:
+        call = asyncio.create_task(at.called(**request))
+        while not ready():
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_goes_away_stops_the_model_and_is_on_the_ledger() -> None:
+    at = house(60.0, completion())
+    cancel_when(lambda: bool(at.provider.asked), at, calling_service="shop")
+    [record] = at.usage.records.values()
+    assert (record.status, record.error_code, record.calling_service) == ("failed", "cancelled", "shop")
+    assert (record.attempts, record.cost_usd, record.usage) == (1, None, TokenUsage())
+    assert [error.code for _, error in at.observer.ended if error] == ["cancelled"]
+
+
+def test_what_was_billed_before_the_caller_went_away_is_on_the_ledger() -> None:
+    billed = ProviderUnavailable("down")
+    billed.usage = TokenUsage(100, 20, 0, 0)
+    at = house(billed, 60.0, completion())
+    at.retry_limit = 1
+    cancel_when(lambda: len(at.provider.asked) == 2, at)
+    [record] = at.usage.records.values()
+    assert (record.attempts, record.usage.input_tokens) == (2, 100)
+
+
+def test_the_first_answer_is_on_the_ledger_if_the_caller_goes_away_during_its_repair() -> None:
+    at = house(completion("no JSON"), 60.0, completion())
+    cancel_when(lambda: len(at.provider.asked) == 2, at, output={"format": "json", "repair": True})
+    [record] = at.usage.records.values()
+    assert (record.status, record.attempts, record.usage.total_tokens) == ("failed", 2, 120)
+
+
+class HesitantLedger(InMemoryUsage):
+    """Lets others run before it keeps a record."""
+
+    began = False
+
+    @override
+    async def record(self, record: UsageRecord) -> None:
+        self.began = True
+        await asyncio.sleep(0.01)
+        await super().record(record)
+
+
+def test_an_answer_that_is_paid_for_is_on_the_ledger_even_if_its_caller_is_gone_by_then() -> None:
+    at, ledger = house(), HesitantLedger()
+    at.usage = ledger
+    cancel_when(lambda: ledger.began, at)
+    [record] = ledger.records.values()
+    assert (record.status, record.usage.total_tokens) == ("answered", 120)
+
+
+class HesitantIndex(InMemoryPromptIndex):
+    """Never finds anything."""
+
+    asked = False
+
+    @override
+    async def generation(self) -> int:
+        self.asked = True
+        await asyncio.sleep(60)
+        return 0
+
+
+def test_a_caller_that_goes_away_before_a_model_is_asked_is_not_on_the_ledger() -> None:
+    at, index = house(), HesitantIndex()
+    at.index = index
+    cancel_when(lambda: index.asked, at)
+    assert (at.provider.asked, at.usage.records, at.observer.ended) == ([], {}, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -308,3 +308,30 @@ def test_fifty_duplicates_at_once_are_one_call() -> None:
     assert at.calls.made == 1
     assert [answer.replayed for answer in answers].count(False) == 1
     assert {answer.text for answer in answers} == {"one"}
+
+
+def cancelled_while(at: House, work: Callable[[], Coroutine[Any, Any, CallResponse]]) -> None:
+    async def scenario() -> None:
+        call = asyncio.create_task(work())
+        while not at.calls.made:
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_went_away_may_come_again_at_once() -> None:
+    at = House(ScriptedCalls(60.0, "first", "second"))
+    cancelled_while(at, lambda: at.idempotent.call_prompt(asked("k"), "r", Deadline.after(60), OPEN))
+    at.calls.script = ["second"]
+    assert at.call().text == "second"
+
+
+def test_an_event_that_was_cancelled_is_not_called_again() -> None:
+    at = House(ScriptedCalls(60.0, "first", "second"))
+    cancelled_while(at, lambda: at.idempotent.call_event(asked(None), "e", Deadline.after(60)))
+    with pytest.raises(IdempotencyKeyInUse):
+        at.deliver()
+    assert at.calls.made == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy
+from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema import JsonSchema
@@ -41,7 +41,9 @@ def said(text: str, reason: str = "stop") -> Completion:
 def ask(contract: OutputContract, *script: Completion | Exception) -> tuple[Answer, Json, ScriptedProvider]:
     provider = ScriptedProvider(*script)
     completer = Completer({"openai": provider}, RetryPolicy(limit=0))
-    work = complete_json(completer, ROUTES, MESSAGES, Deadline.after(60), contract, list[Retry]().append)
+    work = complete_json(
+        completer, ROUTES, MESSAGES, Deadline.after(60), contract, Tally(list[Retry]().append)
+    )
     return (*asyncio.run(work), provider)
 
 

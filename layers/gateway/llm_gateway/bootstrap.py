@@ -67,6 +67,7 @@ class Parts:
     def __init__(self, settings: Settings, function: str) -> None:
         self.settings = settings
         self.telemetry = Telemetry(function, settings.environment, settings.log_level)
+        self.now = _now
 
     @classmethod
     def from_env(cls, function: str) -> Parts:

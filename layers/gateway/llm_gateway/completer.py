@@ -92,14 +92,21 @@ OnRetry = Callable[[Retry], None]
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What a call has cost so far."""
+class Tally:
+    """What a call has cost so far, a repair included; it outlives a call that is cancelled.
+
+    Attributes:
+        told: Hears of every failure after which the call goes on.
+        attempts: Attempts begun.
+        spent: What was billed for them.
+    """
 
     told: OnRetry
     attempts: int = 0
     spent: list[Spending] = field(default_factory=list)
 
     def bill(self, model: ModelSpec, usage: TokenUsage | None) -> None:
+        """Add what an answer was billed, if the vendor says."""
         if usage is not None:
             self.spent.append(Spending(model, usage))
 
@@ -129,7 +136,7 @@ class Completer:
         routes: Sequence[Route],
         messages: Sequence[Message],
         deadline: Deadline,
-        told: OnRetry,
+        tally: Tally,
     ) -> Answer:
         """Ask the first route's model; after failures that may pass again, and then the next route's.
 
@@ -139,13 +146,12 @@ class Completer:
             routes: At least one.
             messages: What to ask.
             deadline: When it is over.
-            told: Hears of every failure after which the call goes on.
+            tally: Goes on with the call's earlier questions, if there were any.
 
         Raises:
-            ProviderError: Of the last attempt, with attempts and spending of all routes.
+            ProviderError: Of the last attempt, with attempts and spending of the whole tally.
             ProviderTimeout: The deadline passed.
         """
-        tally = _Tally(told)
         for number, (route, after) in enumerate(zip(routes, [*routes[1:], None], strict=True), start=1):
             fair_s = deadline.remaining_s() / (len(routes) - number + 1)
             share = deadline.sooner(deadline.elapsed_s() + fair_s)
@@ -156,11 +162,11 @@ class Completer:
                 error.after(tally.attempts, tally.spent)
                 if after is None or not error.retryable or deadline.remaining_s() < SHORTEST_ATTEMPT_S:
                     raise
-                told(Retry(tally.attempts, route.model, error, after.model, 0.0))
+                tally.told(Retry(tally.attempts, route.model, error, after.model, 0.0))
         raise AssertionError("there is always a first route")
 
     async def _ask(
-        self, route: Route, messages: Sequence[Message], deadline: Deadline, tally: _Tally
+        self, route: Route, messages: Sequence[Message], deadline: Deadline, tally: Tally
     ) -> Completion:
         """One model's answer."""
         provider, before = self._providers[route.model.provider], tally.attempts
@@ -184,7 +190,7 @@ class Completer:
         except TimeoutError as error:
             raise _timeout(deadline, tally.attempts) from error
 
-    def _retrying(self, model: ModelSpec, deadline: Deadline, tally: _Tally) -> AsyncRetrying:
+    def _retrying(self, model: ModelSpec, deadline: Deadline, tally: Tally) -> AsyncRetrying:
         def out_of_patience(state: RetryCallState) -> bool:
             time_needed = state.upcoming_sleep + SHORTEST_ATTEMPT_S
             return state.attempt_number > self._retries.limit or time_needed > deadline.remaining_s()

@@ -4,6 +4,7 @@ GatewayError 500 internal_error
 ├── RequestError                    the caller can mend it
 │   ├── InvalidRequest          400 invalid_request
 │   │   ├── MalformedJson       400 malformed_json
+│   │   ├── MalformedMessage    400 malformed_message
 │   │   ├── UnknownField        400 unknown_field
 │   │   ├── InvalidParameter    400 invalid_parameter
 │   │   ├── InvalidPath         400 invalid_prompt_path
@@ -28,6 +29,8 @@ GatewayError 500 internal_error
 │   └── BudgetExceeded          429 budget_exceeded
 ├── ProviderError                   the model's vendor, or our account there: provider_errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
+├── Overloaded                  503 overloaded                 retryable
+├── CallCancelled               499 cancelled                  nobody hears it; the ledger and the log do
 └── ConfigurationError          500 configuration_error
 
 Messages are safe for callers: they tell what to do and name the field, and never hold a variable's
@@ -103,6 +106,12 @@ class MalformedJson(InvalidRequest):
     """The body is not one JSON object."""
 
     code = "malformed_json"
+
+
+class MalformedMessage(InvalidRequest):
+    """The bytes are not the protobuf message that the method takes."""
+
+    code = "malformed_message"
 
 
 class UnknownField(InvalidRequest):
@@ -280,6 +289,21 @@ class StoreUnavailable(GatewayError):
     code = "store_unavailable"
     type = "gateway_error"
     retryable = True
+
+
+class Overloaded(GatewayError):
+    """The process answers as many calls as it can."""
+
+    status = 503
+    code = "overloaded"
+    retryable = True
+
+
+class CallCancelled(GatewayError):
+    """The caller went away before it was answered: it closed its connection, or its deadline passed."""
+
+    status = 499
+    code = "cancelled"
 
 
 class ConfigurationError(GatewayError):

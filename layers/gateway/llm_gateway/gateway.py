@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.access import Caller
 from llm_gateway.access_errors import Forbidden
-from llm_gateway.completer import Answer, Completer, Retry
+from llm_gateway.cancellation import to_the_end
+from llm_gateway.completer import Answer, Completer, Retry, Tally
 from llm_gateway.deadline import Deadline
-from llm_gateway.errors import GatewayError, InvalidParameter, StoreUnavailable
+from llm_gateway.errors import CallCancelled, GatewayError, InvalidParameter, StoreUnavailable
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Json, Message, TokenUsage
 from llm_gateway.prompts.catalogue import Catalogue
@@ -123,6 +124,7 @@ class Gateway:
             RequestError: Nothing was paid; the caller can mend the request, or its budget is used up.
             ProviderError: The model did not answer; the call is on the ledger.
             StoreUnavailable: The prompt cannot be loaded right now.
+            CancelledError: The caller went away; if a model was asked, the call is on the ledger.
         """
         prompt = await self._load(request, request_id, time_left)
         caller.permit_prompt(prompt.path)
@@ -133,16 +135,20 @@ class Gateway:
         messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
         call = _Call(self._new_id(), request_id, self._now(), request, prompt, model, self._test_mode)
         routes, hold = await self._reserve(call, routes, messages, deadline, contract)
+        tally = Tally(lambda retry: self._observer.call_retried(call.call_id, retry))
         try:
-            answer, parsed = await self._complete(call, routes, messages, deadline, contract)
+            answer, parsed = await self._complete(routes, messages, deadline, contract, tally)
         except ProviderError as error:
-            await self._close(call.failed(error, deadline), error, hold, error.spent)
+            await to_the_end(self._close(call.failed(error, deadline), error, hold, error.spent))
             raise
         except GatewayError:  # nobody was asked, for example because there is no key
-            await self._settle(hold, ())
+            await to_the_end(self._settle(hold, ()))
+            raise
+        except asyncio.CancelledError:
+            await to_the_end(self._close_cancelled(call, tally, deadline, hold))
             raise
         record = call.answered(answer, deadline)
-        await self._close(record, None, hold, answer.spent)
+        await to_the_end(self._close(record, None, hold, answer.spent))
         return _response(record, answer.completion, parsed, request)
 
     async def account_replay(
@@ -168,7 +174,7 @@ class Gateway:
             test_mode=answer.test_mode,
             metadata=request.metadata,
         )
-        await self._account(record, None)
+        await to_the_end(self._account(record, None))
 
     def _routes(
         self, request: CallRequest, prompt: Prompt, model: ModelSpec, contract: OutputContract | None
@@ -207,18 +213,15 @@ class Gateway:
 
     async def _complete(
         self,
-        call: _Call,
         routes: Sequence[Route],
         messages: Sequence[Message],
         deadline: Deadline,
         contract: OutputContract | None,
+        tally: Tally,
     ) -> tuple[Answer, Json]:
-        def told(retry: Retry) -> None:
-            self._observer.call_retried(call.call_id, retry)
-
         if contract is None:
-            return await self._completer.complete(routes, messages, deadline, told), None
-        return await complete_json(self._completer, routes, messages, deadline, contract, told)
+            return await self._completer.complete(routes, messages, deadline, tally), None
+        return await complete_json(self._completer, routes, messages, deadline, contract, tally)
 
     async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
@@ -242,6 +245,16 @@ class Gateway:
             await self._account(record, error)
         else:
             await asyncio.gather(self._account(record, error), self._settle(hold, spent))
+
+    async def _close_cancelled(
+        self, call: _Call, tally: Tally, deadline: Deadline, hold: Hold | None
+    ) -> None:
+        """The caller went away while a model was asked; before that there is nothing to account for."""
+        if not tally.attempts:
+            await self._settle(hold, ())
+            return
+        error = CallCancelled("The caller went away before it was answered.")
+        await self._close(call.cancelled(error, tally, deadline), error, hold, tally.spent)
 
     async def _account(self, record: UsageRecord, error: GatewayError | None) -> None:
         """Keep the record; an answer that is paid for is never withheld because the ledger is down."""
@@ -271,13 +284,16 @@ class _Call:
     def failed(self, error: ProviderError, deadline: Deadline) -> UsageRecord:
         return self._record(self.model, error.spent, error.attempts, deadline, error)
 
+    def cancelled(self, error: CallCancelled, tally: Tally, deadline: Deadline) -> UsageRecord:
+        return self._record(self.model, tally.spent, tally.attempts, deadline, error)
+
     def _record(
         self,
         model: ModelSpec,
         spent: Sequence[Spending],
         attempts: int,
         deadline: Deadline,
-        error: ProviderError | None,
+        error: GatewayError | None,
     ) -> UsageRecord:
         return UsageRecord(
             call_id=self.call_id,
@@ -308,7 +324,7 @@ def _permitted(routes: Sequence[Route], caller: Caller) -> Sequence[Route]:
     return permitted
 
 
-def _status(error: ProviderError | None) -> CallStatus:
+def _status(error: GatewayError | None) -> CallStatus:
     if error is None:
         return "answered"
     return "timed_out" if isinstance(error, ProviderTimeout) else "failed"

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from llm_gateway.access import OPEN, Caller
+from llm_gateway.cancellation import to_the_end
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,
@@ -197,9 +198,13 @@ class IdempotentCalls:
         try:
             answer = await self._calls.call_prompt(request, request_id, time_left, caller)
         except GatewayError as error:
-            await self._settle(claim, request_id, _outcome_of(error))
+            await to_the_end(self._settle(claim, request_id, _outcome_of(error)))
             raise
-        await self._settle(claim, request_id, {"answer": answer.model_dump(mode="json")})
+        except asyncio.CancelledError:
+            if take_over:  # who went away may come again; an event that was paid for must not
+                await to_the_end(self._settle(claim, request_id, None))
+            raise
+        await to_the_end(self._settle(claim, request_id, {"answer": answer.model_dump(mode="json")}))
         return answer
 
     async def _claim(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic_core import from_json
 
-from llm_gateway.completer import Answer, Completer, OnRetry
+from llm_gateway.completer import Answer, Completer, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema import InvalidSchema, JsonSchema
@@ -89,7 +89,7 @@ async def complete_json(
     messages: Sequence[Message],
     deadline: Deadline,
     contract: OutputContract,
-    told: OnRetry,
+    tally: Tally,
 ) -> tuple[Answer, Json]:
     """An answer that keeps the contract, and its value.
 
@@ -97,19 +97,14 @@ async def complete_json(
         ProviderError: As Completer.complete, or the answer and its repair are of no use; with everything
             that was billed.
     """
-    answer = await completer.complete(routes, messages, deadline, told)
+    answer = await completer.complete(routes, messages, deadline, tally)
     try:
         return answer, contract.parsed(answer.completion)
     except ProviderError as problem:
         if not contract.repair or isinstance(problem, AnswerTruncated):
             raise problem.after(answer.attempts, answer.spent) from None
         asked = [*messages, *_request_for_repair(answer.completion, problem)]
-    try:
-        repaired = _joined(answer, await completer.complete([answer.route], asked, deadline, told))
-    except ProviderError as error:
-        raise error.after(
-            answer.attempts + error.attempts, (*answer.spent, *error.spent)
-        ) from error.__cause__
+    repaired = await completer.complete([answer.route], asked, deadline, tally)
     try:
         return repaired, contract.parsed(repaired.completion)
     except ProviderError as problem:
@@ -121,10 +116,6 @@ def _request_for_repair(completion: Completion, problem: ProviderError) -> Seque
         Message("assistant", completion.text),
         Message("user", f"{problem.message} Answer again, with nothing but the corrected JSON."),
     )
-
-
-def _joined(first: Answer, second: Answer) -> Answer:
-    return replace(second, attempts=first.attempts + second.attempts, spent=first.spent + second.spent)
 
 
 def _unfenced(text: str) -> str:

@@ -99,6 +99,8 @@ class Telemetry:
         amounts = {"limit": format(limit.most, "f"), "spent": format(reached.spent, "f")}
         self.logger.warning("budget reached", extra={**facts, **amounts, "percent": reached.percent})
         self.count({f"BudgetsReached{reached.percent}": 1}, None, **facts)
+        if reached.percent == 100:  # for an alarm, which knows no names of budgets
+            self.count({"BudgetsUsedUp": 1})
 
     def budget_not_settled(self, hold: Hold, spent: Amount, error: Exception) -> None:
         """What a call spent is missing in its budget: it is all that an operator has to add it by."""

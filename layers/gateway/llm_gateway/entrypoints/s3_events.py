@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
@@ -18,15 +19,24 @@ class IndexObserver(Protocol):
         """Something an operator may want to know."""
         ...
 
-    def count(self, counts: dict[str, float | None]) -> None:
+    def count(self, counts: dict[str, float | None], milliseconds: dict[str, float] | None = None) -> None:
         """Add to metrics."""
         ...
 
 
 async def index_uploads(
-    event: Mapping[str, Any], indexer: PromptIndexer, observer: IndexObserver
+    event: Mapping[str, Any],
+    indexer: PromptIndexer,
+    observer: IndexObserver,
+    now: Callable[[], datetime],
 ) -> dict[str, int]:
     """Index every prompt file that the event names, and what includes it; other files are none of ours.
+
+    Args:
+        event: S3's.
+        indexer: Keeps the index.
+        observer: Logs and metrics.
+        now: Aware UTC.
 
     Returns:
         Number of files by outcome.
@@ -44,6 +54,8 @@ async def index_uploads(
         for outcome, entry in await indexer.index(path, item["sequencer"]):
             _report(observer, outcome, entry)
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        delay = now() - datetime.fromisoformat(record["eventTime"])
+        observer.count({}, {"PromptDelay": delay.total_seconds() * 1000})
     return outcomes
 
 

@@ -1,0 +1,1 @@
+"""The gRPC API: the same calls, over the contract in proto/."""

@@ -1,0 +1,154 @@
+"""What every call over gRPC has, whatever its method: a place, a caller, a name, and errors of one shape."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from typing_extensions import override
+
+from llm_gateway.access import OPEN, Caller, Callers, Method
+from llm_gateway.call_limit import CallLimit
+from llm_gateway.deadline import Deadline
+from llm_gateway.entrypoints.grpc_api import status
+from llm_gateway.errors import CallCancelled, GatewayError, MalformedMessage, internal_error
+from llm_gateway.models import TIMEOUT_RANGE_S
+
+if TYPE_CHECKING:
+    from llm_gateway.entrypoints.http.boundary import RequestObserver
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]  # to its stubs a synchronous one, hence Any where it is called
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a method knows of a call beside its message.
+
+    Attributes:
+        request_id: Its name in logs and records.
+        time_left: The client's deadline, or the longest that a call may take.
+        caller: Who calls.
+    """
+
+    request_id: str
+    time_left: Deadline
+    caller: Caller
+
+
+ASKED: ContextVar[Asked] = ContextVar("asked")
+"""The call that is being answered; gRPC has no other way from an interceptor to a method."""
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Stands before the methods of one service; health and reflection pass by.
+
+    Args:
+        service: Full name of the service.
+        observer: Logs and metrics.
+        callers: Tells who calls; None lets everybody in.
+        limiter: Places for calls.
+    """
+
+    def __init__(
+        self, service: str, observer: RequestObserver, callers: Callers | None, limiter: CallLimit
+    ) -> None:
+        self._prefix = f"/{service}/"
+        self._observer = observer
+        self._callers = callers
+        self._limiter = limiter
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    @override
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """See grpc.aio.ServerInterceptor."""
+        handler, method = await continuation(handler_call_details), handler_call_details.method
+        if handler is None or not method.startswith(self._prefix):
+            return handler
+
+        async def answered(message: bytes, context: Context) -> Any:
+            return await self._answered(method, handler, message, context)
+
+        # Without a deserializer: what cannot be read is an error of the same shape as any other.
+        return grpc.unary_unary_rpc_method_handler(answered, response_serializer=handler.response_serializer)
+
+    async def idle(self, within_s: float) -> None:
+        """Wait until no call is under way, not even to write down what it cost."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=within_s)
+
+    async def _answered(self, method: str, handler: Any, message: bytes, context: Context) -> Any:
+        self._remember_task()
+        request_id, began = uuid.uuid4().hex, time.perf_counter()
+        context.set_trailing_metadata(((status.REQUEST_ID_TRAILER, request_id),))
+        code = CallCancelled.status  # unless it ends in another way
+        try:
+            answer, refusal = await self._tried(method, handler, message, context, request_id)
+            code = 200 if refusal is None else refusal.status
+        finally:
+            duration_ms = 1000 * (time.perf_counter() - began)
+            self._observer.served("gRPC", method, code, duration_ms, request_id)
+        if refusal is not None:
+            told = status.trailers(refusal, request_id)
+            await context.abort(status.status_of(refusal), status.message_of(refusal), told)
+        return answer
+
+    async def _tried(
+        self, method: str, handler: Any, message: bytes, context: Context, request_id: str
+    ) -> tuple[Any, GatewayError | None]:
+        """The answer, or what the client is told instead."""
+        try:
+            with self._limiter.place():
+                time_left = _time_left(context)
+                caller = await self._caller(method, context)
+                ASKED.set(Asked(request_id, time_left, caller))
+                return await handler.unary_unary(_read(handler, message), context), None
+        except GatewayError as error:
+            self._observer.refused(error, request_id)
+            return None, error
+        except Exception as error:
+            self._observer.crashed(error, request_id)
+            return None, internal_error()
+
+    async def _caller(self, method: str, context: Context) -> Caller:
+        if self._callers is None:
+            return OPEN
+        caller = await self._callers.authenticate(_authorization(context))
+        caller.permit(cast("Method", method.removeprefix(self._prefix)))
+        return caller
+
+    def _remember_task(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+
+def _time_left(context: Context) -> Deadline:
+    longest_s = TIMEOUT_RANGE_S[1]
+    left_s: float | None = context.time_remaining()  # None, whatever its type says: the client set none
+    return Deadline.after(longest_s if left_s is None else min(left_s, longest_s))
+
+
+def _authorization(context: Context) -> str | None:
+    """The one credential; of two nobody could tell which one a proxy in front has looked at."""
+    given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    return given[0] if len(given) == 1 and isinstance(given[0], str) else None
+
+
+def _read(handler: Any, message: bytes) -> Any:
+    try:
+        return handler.request_deserializer(message)
+    except DecodeError as error:
+        raise MalformedMessage("The message cannot be read; see llm_gateway.proto.") from error

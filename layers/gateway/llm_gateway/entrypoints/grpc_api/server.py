@@ -1,0 +1,132 @@
+"""The gRPC server: the gateway's service, standard health and reflection, on one port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from llm_gateway.access import Callers
+from llm_gateway.call_limit import CallLimit
+from llm_gateway.entrypoints.grpc_api import health
+from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
+from llm_gateway.entrypoints.grpc_api.interceptors import CallInterceptor
+from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
+from llm_gateway.errors import ConfigurationError
+from llm_gateway.idempotency import CallsPrompts
+from llm_gateway.prompts.catalogue import PromptIndex
+from llm_gateway.rollup import RollupStore
+
+if TYPE_CHECKING:
+    from llm_gateway.entrypoints.http.boundary import RequestObserver
+
+_LAST_WRITES_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcServices:
+    """What the methods are answered with.
+
+    Attributes:
+        calls: CallPrompt, which checks what the caller may do.
+        prompt_index: ListPrompts and GetPromptMetadata.
+        rollups: GetUsageStats.
+        observer: Logs and metrics.
+        callers: Tells who calls; None lets everybody in.
+        limiter: Places for calls, shared with the other entrances of the process.
+    """
+
+    calls: CallsPrompts
+    prompt_index: PromptIndex
+    rollups: RollupStore
+    observer: RequestObserver
+    callers: Callers | None
+    limiter: CallLimit
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """How it listens.
+
+    Attributes:
+        host: Address to bind.
+        port: Port to bind; 0 takes a free one.
+        max_message_bytes: Largest request.
+        reflection: True tells clients what services there are.
+        credentials: For TLS; None is plain text.
+    """
+
+    host: str
+    port: int
+    max_message_bytes: int
+    reflection: bool = True
+    credentials: grpc.ServerCredentials | None = None
+
+
+class GrpcServer:
+    """One server, from start to stop, in the running event loop.
+
+    Args:
+        services: What the methods are answered with.
+        options: How it listens.
+    """
+
+    def __init__(self, services: GrpcServices, options: GrpcOptions) -> None:
+        self._options = options
+        self._health = health.HealthService(SERVICE)
+        self._boundary = CallInterceptor(SERVICE, services.observer, services.callers, services.limiter)
+        self._server = grpc.aio.server(interceptors=[self._boundary], options=self._channel_options())
+        servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups)
+        llm_gateway_pb2_grpc.add_LlmGatewayServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.reflection:
+            names = (SERVICE, health.NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """Listen and serve; the port that is bound.
+
+        Raises:
+            ConfigurationError: The address cannot be bound.
+        """
+        port = self._bind()
+        await self._server.start()
+        await self.set_serving(True)
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether calls are welcome; calls are answered either way."""
+        await self._health.set_serving(serving)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, let those under way end for `grace_s` seconds, then cancel them.
+
+        When it returns, what they cost is written down.
+        """
+        await self.set_serving(False)
+        self._health.end_watches()
+        await self._server.stop(grace_s)
+        await self._boundary.idle(_LAST_WRITES_S)
+
+    async def wait(self) -> None:
+        """Wait until it has stopped."""
+        await self._server.wait_for_termination()
+
+    def _bind(self) -> int:
+        host = self._options.host
+        address = f"[{host}]:{self._options.port}" if ":" in host else f"{host}:{self._options.port}"
+        try:
+            if self._options.credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._options.credentials)
+        except RuntimeError as error:
+            raise ConfigurationError(f"gRPC cannot listen on {address}; is the port taken?") from error
+
+    def _channel_options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.max_receive_message_length", self._options.max_message_bytes),
+            ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a helper
+        ]

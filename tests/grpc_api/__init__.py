@@ -1,0 +1,1 @@
+"""The gRPC server over a loopback socket, asked by a real client."""
