@@ -43,7 +43,7 @@ class Role:
         return self.clients[service]
 
     def may(self, operation: Operation) -> bool:
-        """False if it is denied; whatever else is wrong with a request is told only to those who may make it."""
+        """False if it is denied; what else is wrong is told only to those who may ask."""
         try:
             operation(self)
         except ClientError as error:
@@ -54,6 +54,14 @@ class Role:
 def administrator(stack: Stack) -> Role:
     """Who deployed the stack."""
     return Role(stack.emulator.client_arguments)
+
+
+def make_neighbours(stack: Stack, *buses: str) -> None:
+    """What lies beside the stack: another bucket, and buses."""
+    admin = administrator(stack)
+    admin.client("s3").create_bucket(Bucket=OTHER_BUCKET)
+    for bus in (OTHER_BUS, *buses):
+        admin.client("events").create_event_bus(Name=bus)
 
 
 def assume(stack: Stack, arn: str) -> Role:
@@ -98,14 +106,12 @@ class Resources:
         types: Its type.
         roles: The ARN of each function's role.
         functions: The ARN of each function.
-        stream: The ARN of the usage table's stream.
     """
 
     names: Mapping[str, str]
     types: Mapping[str, str]
     roles: Mapping[str, str]
     functions: Mapping[str, str]
-    stream: str
 
     @classmethod
     def of(cls, stack: Stack) -> Resources:
@@ -120,9 +126,7 @@ class Resources:
             for name, kind in types.items()
             if kind == "AWS::Lambda::Function"
         }
-        usage = admin.client("dynamodb").describe_table(TableName=names["UsageTable"])["Table"]
         return cls(
-            stream=usage["LatestStreamArn"],
             names=names,
             types=types,
             roles={name: c["Role"] for name, c in configurations.items()},
@@ -198,11 +202,6 @@ def _on_table(table: str, resources: Resources) -> Iterator[tuple[str, Operation
     yield f"{table}:update", dynamodb("update_item", Key=key, **changed)
     yield f"{table}:delete", dynamodb("delete_item", Key=key)
     yield f"{table}:unprotect", dynamodb("update_table", DeletionProtectionEnabled=False)
-    if table == "UsageTable":
-        yield (
-            f"{table}:read stream",
-            lambda role: role.client("dynamodbstreams").describe_stream(StreamArn=resources.stream),
-        )
 
 
 def _on_secret(secret: str, arn: str) -> Iterator[tuple[str, Operation]]:

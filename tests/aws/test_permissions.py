@@ -11,12 +11,11 @@ from botocore.exceptions import ClientError
 from local_aws import emulator as local
 from local_aws.stack import Stack, deploy
 from tests.aws.roles import (
-    OTHER_BUCKET,
-    OTHER_BUS,
     Operation,
     Resources,
     administrator,
     assume,
+    make_neighbours,
     operations,
     user,
 )
@@ -52,11 +51,11 @@ WORK: dict[str, tuple[set[str], str]] = {
     "IndexPromptFunction": ({*_INDEXES}, "test_deployed_stack"),
     "ReconcileFunction": ({*_INDEXES}, "test_deployed_stack"),
     "RollUpUsageFunction": (
-        {"UsageTable:read stream", "UsageTable:update", "RollUpFailures:send"},
+        {"UsageTable:update", "RollUpFailures:send"},
         "test_usage_end_to_end",
     ),
     "PublishUsageFunction": (
-        {"UsageTable:read stream", "usage bus:put", "PublishFailures:send"},
+        {"usage bus:put", "PublishFailures:send"},
         "test_usage_events",
     ),
     "DrainUsageFunction": (
@@ -71,10 +70,7 @@ def stack() -> Iterator[Stack]:
     """A stack with everything that is there by parameter."""
     with local.running(f"tests-permissions-{os.getpid()}") as running:
         deployed = deploy(running, TestLatency="none", UsageEventBus=BUS)
-        admin = administrator(deployed)
-        admin.client("s3").create_bucket(Bucket=OTHER_BUCKET)
-        for bus in (BUS, OTHER_BUS):
-            admin.client("events").create_event_bus(Name=bus)
+        make_neighbours(deployed, BUS)
         yield deployed
 
 

@@ -58,7 +58,8 @@ def _crashed(record: Mapping[str, Any]) -> Result:
     """Lambda has no answer: the function died, ran out of time or never started."""
     told = record.get("requestContext", {})
     error = CallInterrupted(
-        "The call ended without an answer and may have been paid for; send it again if it is to be made again.",
+        "The call ended without an answer and may have been paid for; "
+        "send it again if it is to be made again.",
         details={"condition": str(told.get("condition"))},
     )
     return failure(error, record.get("requestPayload"), told.get("requestId"))
