@@ -14,15 +14,18 @@ export UV_NO_CONFIG := 1
 export PYTHONPATH := $(CURDIR)/layers/gateway:$(CURDIR)/tools
 BIN := .venv/bin
 SAM := .venv-sam/bin/sam
+AUDIT := .venv-audit/bin
 export SAM_CLI_TELEMETRY := 0
-CODE := layers functions tools tests
+CODE := layers functions tools examples tests
+# In the order in which they build on each other.
+PINS := layers/dependencies/requirements.txt $(foreach name,uv build server dev local-aws sam audit,requirements/$(name).txt)
 
 # Python and platform the deployed layers are built for; see docs/operations.md.
 export TARGET_PYTHON ?= 3.13
 export TARGET_PLATFORM ?= aarch64-manylinux2014
 
 ##@ See it work
-.PHONY: demo up down push
+.PHONY: demo up down push serve
 demo: .venv/ready .venv-local-aws/ready ## Deploy to a local AWS and tell the whole story as a transcript
 	@$(BIN)/python -m local_aws demo
 
@@ -35,8 +38,17 @@ down: .venv/ready ## Stop what `make up` started
 push: .venv/ready ## Upload a prompt to what `make up` started: make push FILE=hello.prompt
 	@$(BIN)/python -m local_aws push "$(FILE)"
 
+serve: .venv/ready ## Serve prompts/ as one process: test mode, open to this machine, no AWS
+	@mkdir -p .build
+	@printf '%s\n' '' 'Paste into another terminal:' '' \
+		"  curl -s localhost:8080/v1/call -H 'content-type: application/json' -d '{\"prompt\": \"translate.txt\", \"variables\": {\"text\": \"Hallo\"}}'" \
+		"  curl -s \"localhost:8080/v1/usage?start=$$(date -u +%Y-%m-%dT00:00:00Z)&end=$$(date -u +%Y-%m-%dT23:59:59Z)&group_by=prompt\"" \
+		'  $(BIN)/llm-gateway call translate.txt --var text=Hallo        # by gRPC' '' 'Ctrl-C ends it.' ''
+	@LLM_GATEWAY_TEST_MODE=true LLM_GATEWAY_ACCESS=open LLM_GATEWAY_PROMPT_FOLDER=prompts LLM_GATEWAY_USAGE_FILE=.build/usage.db \
+		exec $(BIN)/llm-gateway serve $(ARGS)
+
 ##@ Prove it
-.PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices
+.PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices audit audit-dependencies examples
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
 	@$(BIN)/pytest $(ARGS)
 
@@ -46,7 +58,7 @@ unit: .venv/ready ## Run the fast tests only
 bench: .venv/ready .venv-local-aws/ready ## Measure: make bench, or make bench ARGS=freshness
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-check: format lint types imports template docs proto-check prompts prices test ## Everything a change must pass
+check: format lint types imports template docs proto-check prompts prices audit test ## Everything a change must pass
 
 format: .venv/ready ## Check the formatting
 	@$(BIN)/ruff format --check $(CODE)
@@ -82,19 +94,41 @@ prompts: .venv/ready ## Lint the sample prompts, warnings included
 prices: .venv/ready ## Check that models.toml has the prices of the installed price list
 	@$(BIN)/python -m prices --check
 
+audit: .venv-audit/ready ## Audit workflows, image, sandbox and template, offline
+	@$(AUDIT)/actionlint
+	@$(AUDIT)/zizmor --quiet --offline --persona auditor .github
+	@$(AUDIT)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(AUDIT)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(AUDIT)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(AUDIT)/hadolint Dockerfile tools/local_aws/Dockerfile
+	@$(AUDIT)/checkov --config-file .checkov.yaml
+
+audit-dependencies: .venv-audit/ready ## Look for known vulnerabilities of everything that is pinned
+	@for pins in $(PINS); do echo "→ $$pins"; \
+		$(AUDIT)/pip-audit --progress-spinner off --disable-pip --require-hashes -r "$$pins"; done
+
+examples: .venv/ready ## Call the gateway that runs here over HTTP and gRPC
+	@$(BIN)/python examples/http_client.py
+	@$(BIN)/python examples/grpc_client.py
+
 ##@ Ship it
-.PHONY: build deploy
+.PHONY: build deploy sbom
 build: .venv-sam/ready ## Build functions and layers for AWS
 	@$(SAM) build
 
 deploy: build ## Deploy to AWS: make deploy ENV=dev
-	@$(SAM) deploy --config-env $(ENV)
+	@$(SAM) deploy --config-env $(ENV) $(ARGS)
 	@$(SAM) remote invoke ReconcileFunction --config-env $(ENV)
+
+sbom: .venv-audit/ready ## Write what functions and image consist of, as CycloneDX
+	@mkdir -p .build/sbom
+	@$(AUDIT)/cyclonedx-py requirements layers/dependencies/requirements.txt -o .build/sbom/functions.cdx.json
+	@$(AUDIT)/cyclonedx-py requirements requirements/server.txt -o .build/sbom/image.cdx.json
 
 ##@ Look after it
 .PHONY: help install openapi proto prices-update lock clean
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 install: .venv/ready .venv-local-aws/ready .venv-sam/ready .venv-audit/ready ## Install everything now instead of when first needed
 
@@ -108,9 +142,9 @@ prices-update: .venv/ready ## Write prices and dated names into models.toml from
 	@$(BIN)/python -m prices
 
 lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes
-	@for in in layers/dependencies/requirements.in requirements/{uv,server,dev,local-aws,sam,audit}.in; do echo "→ $$in"; \
+	@for pins in $(PINS); do echo "→ $$pins"; \
 		$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
-			--custom-compile-command "make lock" "$$in" -o "$${in%.in}.txt"; done
+			--custom-compile-command "make lock" "$${pins%.txt}.in" -o "$$pins"; done
 
 clean: ## Remove everything that make installed or built
 	rm -rf .venv .venv-uv .venv-local-aws .venv-sam .venv-audit .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -59,6 +59,8 @@ class Upstream:
         url: Base URL for a client.
         not_accepting: While in this context, connections are not accepted and kept ones are closed.
         script: The answers to come; without any, it is a good one.
+        models: The answer to every question for the list of models.
+        models_asked: Number of those questions.
         requests: Bodies received.
         keys: Authorization headers received, None where there was none.
         headers: All headers received, names in lower case.
@@ -70,6 +72,8 @@ class Upstream:
     url: str
     not_accepting: Callable[[], AbstractContextManager[None]]
     script: list[Reply] = field(default_factory=list)
+    models: Reply = field(default_factory=lambda: Reply(body={"object": "list", "data": []}))
+    models_asked: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -197,6 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
             closed.set()
         with suppress(OSError):
             super().finish()
+
+    def do_GET(self) -> None:
+        self.server.upstream.models_asked += 1
+        self._answer(self.server.upstream.models)
 
     def do_POST(self) -> None:
         upstream = self.server.upstream

@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import cold, freshness, overhead, scale, stats
+from tests.bench import cold, freshness, overhead, scale, server, stats
 
 BENCHMARKS: Mapping[str, Callable[[], bool]] = {
     "cold": cold.run,
     "freshness": freshness.run,
     "overhead": overhead.run,
     "scale": scale.run,
+    "server": server.run,
     "stats": stats.run,
 }
 

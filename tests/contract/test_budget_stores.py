@@ -1,11 +1,12 @@
-"""What every store of budgets promises: the fake, and DynamoDB by the local AWS."""
+"""What every store of budgets promises: the fake, SQLite, and DynamoDB by the local AWS."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,7 +16,9 @@ import pytest
 
 from llm_gateway.budget_holds import BudgetStore, Hold, Mark, Standing
 from llm_gateway.budget_limits import Amount, Limit, Limits
+from llm_gateway.stores.budget_sqlite import SqliteBudgets
 from llm_gateway.stores.budget_table import DynamoBudgets
+from llm_gateway.stores.sqlite_file import SqliteFile
 from tests.contract.budget_model import Model, histories, replayed
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryBudgets
@@ -32,10 +35,18 @@ def table(request: pytest.FixtureRequest) -> DynamoBudgets:
     return DynamoBudgets(dynamodb, create_table(dynamodb, "BudgetTable"))
 
 
-@pytest.fixture(params=["memory", "local-aws"])
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteFile]:
+    with closing(SqliteFile(tmp_path_factory.mktemp("budgets") / "usage.db")) as file:
+        yield file
+
+
+@pytest.fixture(params=["memory", "sqlite", "local-aws"])
 def store(request: pytest.FixtureRequest) -> BudgetStore:
     if request.param == "memory":
         return InMemoryBudgets()
+    if request.param == "sqlite":
+        return SqliteBudgets(request.getfixturevalue("file"))
     made: DynamoBudgets = request.getfixturevalue("table")
     return made
 
@@ -198,6 +209,14 @@ def at_once(*work: Coroutine[object, object, T]) -> list[T]:
 @histories(examples=300, longest=40)
 def test_any_history_is_exact_and_crosses_no_limit_in_memory(history: list[tuple[str, int, int]]) -> None:
     replayed(history, InMemoryBudgets(), Model("shop"))
+
+
+def test_any_history_is_exact_and_crosses_no_limit_in_sqlite(file: SqliteFile) -> None:
+    @histories(examples=40, longest=30)
+    def replay(history: list[tuple[str, int, int]]) -> None:
+        replayed(history, SqliteBudgets(file), Model(uuid.uuid4().hex))
+
+    replay()
 
 
 @pytest.mark.usefixtures("table")

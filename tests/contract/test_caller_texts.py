@@ -23,6 +23,7 @@ from llm_gateway.entrypoints.ledger_export import csv_writer, export_ledger, jso
 from llm_gateway.errors import RequestError
 from llm_gateway.rollup import UsageQuestion, answer
 from llm_gateway.stores.event_bus import detail_of
+from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
 from llm_gateway.usage import UsageRecord
 from llm_gateway.validation import validated
@@ -49,7 +50,7 @@ FORMULAS = [(f'{sign}HYPERLINK("x"),1', {sign: f"{sign}1"}) for sign in "=+-@'"]
 @pytest.fixture(params=["memory", "sqlite", "local-aws"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "sqlite":
-        with closing(SqliteUsageRepair(tmp_path / "usage.db")) as file:
+        with closing(SqliteUsageRepair(SqliteFile(tmp_path / "usage.db"))) as file:
             yield file
     elif request.param == "memory":
         yield InMemoryUsage()

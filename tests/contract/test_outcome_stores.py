@@ -1,15 +1,20 @@
-"""What every store of idempotency keys promises: the fake, and DynamoDB by the local AWS."""
+"""What every store of idempotency keys promises: the fake, SQLite, and DynamoDB by the local AWS."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from llm_gateway.idempotency import MAX_OUTCOME_BYTES, Claim, Earlier, OutcomeStore
+from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
 from llm_gateway.stores.outcome_table import DynamoOutcomes
+from llm_gateway.stores.sqlite_file import SqliteFile
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryOutcomes
 
@@ -20,12 +25,16 @@ SECOND = replace(FIRST, holder="second", held_until=HELD_UNTIL + timedelta(hours
 SECOND = replace(SECOND, expires_at=FORGOTTEN + timedelta(hours=2))
 
 
-@pytest.fixture(params=["memory", "local-aws"])
-def store(request: pytest.FixtureRequest) -> OutcomeStore:
+@pytest.fixture(params=["memory", "sqlite", "local-aws"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutcomeStore]:
     if request.param == "memory":
-        return InMemoryOutcomes()
-    dynamodb = client("dynamodb", request.getfixturevalue("emulator"))
-    return DynamoOutcomes(dynamodb, create_table(dynamodb, "OutcomeTable"))
+        yield InMemoryOutcomes()
+    elif request.param == "sqlite":
+        with closing(SqliteFile(tmp_path / "usage.db")) as file:
+            yield SqliteOutcomes(file)
+    else:
+        dynamodb = client("dynamodb", request.getfixturevalue("emulator"))
+        yield DynamoOutcomes(dynamodb, create_table(dynamodb, "OutcomeTable"))
 
 
 def claim(
@@ -97,3 +106,12 @@ def test_of_fifty_at_once_one_gets_the_key(store: OutcomeStore) -> None:
         return await asyncio.gather(*(store.claim(made, NOON, take_over=True) for made in claims))
 
     assert asyncio.run(race()).count(None) == 1
+
+
+def test_keys_whose_time_is_up_are_cleared_away(tmp_path: Path) -> None:
+    with closing(SqliteFile(tmp_path / "usage.db")) as file:
+        store = SqliteOutcomes(file)
+        claim(store, FIRST)
+        claim(store, replace(SECOND, key="another"))
+        assert asyncio.run(store.forget(FORGOTTEN)) == 1
+        assert claim(store, replace(SECOND, key="another"), FORGOTTEN) is not None

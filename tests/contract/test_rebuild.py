@@ -29,6 +29,7 @@ from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_reading import DynamoLedgerReader
 from llm_gateway.stores.ledger_table import DynamoUsageLedger
 from llm_gateway.stores.rollup_repair import DynamoRollupRepair
+from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
 from llm_gateway.usage import UsageLedger, UsageRecord
 from local_aws.emulator import Emulator
@@ -86,7 +87,7 @@ class Interrupted:
 @pytest.fixture(params=["memory", "sqlite", "local-aws"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "sqlite":
-        with closing(SqliteUsageRepair(tmp_path / "usage.db", page=2)) as file:
+        with closing(SqliteUsageRepair(SqliteFile(tmp_path / "usage.db"), page=2)) as file:
             yield file
     elif request.param == "memory":
         yield InMemoryUsage()
@@ -286,7 +287,7 @@ def test_costs_of_many_digits_are_no_drift_in_a_file(tmp_path: Path) -> None:
             await store.record(record(n, cost_usd=Decimal(cost)))
         assert (await rebuilt(store)).drifts == []
 
-    with closing(SqliteUsageRepair(tmp_path / "usage.db", counts_at_once=True)) as store:
+    with closing(SqliteUsageRepair(SqliteFile(tmp_path / "usage.db"), counts_at_once=True)) as store:
         asyncio.run(run(store))
 
 
@@ -300,7 +301,7 @@ def test_a_row_of_a_file_that_holds_no_record_is_told_and_hides_no_other(tmp_pat
         found = [entry.record async for entry in store.entries(NOON)]
         assert (found, store.unreadable) == ([CALLS[0], CALLS[2]], 1)
 
-    with closing(SqliteUsageRepair(file)) as store:
+    with closing(SqliteUsageRepair(SqliteFile(file))) as store:
         asyncio.run(run(store))
 
 

@@ -25,6 +25,7 @@ from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, record_of
 from llm_gateway.stores.rollup_table import DynamoRollups
 from llm_gateway.stores.signed_put import SignedPut
+from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.usage_queue import from_message, to_message
 from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.usage import UsageLedger, UsageRecord
@@ -57,8 +58,8 @@ class DynamoUsage(DynamoRollups):
 @pytest.fixture(params=["memory", "sqlite", "local-aws", "local-aws-lean"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UsageStore]:
     if request.param == "sqlite":
-        with closing(SqliteUsage(tmp_path / "usage.db")) as file:
-            yield file
+        with closing(SqliteFile(tmp_path / "usage.db")) as file:
+            yield SqliteUsage(file)
     elif request.param == "memory":
         yield InMemoryUsage()
     else:

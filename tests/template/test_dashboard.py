@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.completer import Retry
 from llm_gateway.entrypoints.usage_publishing import publish
 from llm_gateway.entrypoints.usage_queue import drain
@@ -55,7 +56,8 @@ class NoBus:
 
 def emitted(capture: pytest.CaptureFixture[str]) -> set[tuple[str, tuple[str, ...]]]:
     """Each metric with its dimensions, as telemetry writes them."""
-    telemetry, call = Telemetry("dashboard", "dev", "INFO"), record()
+    metrics = EmbeddedMetrics("dashboard", "dev")
+    telemetry, call = Telemetry("dashboard", "dev", "INFO", metrics), record()
     model = ModelCatalogue.packaged().find("openai", "gpt-4o-mini")
     telemetry.call_ended(call, None)
     telemetry.call_retried("call", Retry(1, model, ProviderRateLimited("…"), model, 0.1))
@@ -100,7 +102,9 @@ def test_calling_services_are_summed_from_fields_of_the_calls_log_lines(
 ) -> None:
     [query] = [w["properties"]["query"] for w in filled()["widgets"] if w["type"] == "log"]
     assert re.findall(r"SOURCE '([^']+)'", query) == ["stack-CallPromptLogs", "stack-CallPromptAsyncLogs"]
-    Telemetry("dashboard_log", "dev", "INFO").call_ended(record(), None)
+    Telemetry("dashboard_log", "dev", "INFO", EmbeddedMetrics("dashboard_log", "dev")).call_ended(
+        record(), None
+    )
     line = json.loads(capsys.readouterr().out)
     assert re.search(re.findall(r"message like /(.+?)/", query)[0], line["message"])
     for field in [*re.findall(r"(?:sum|avg)\((\w+)\)", query), *re.findall(r"by (\w+) \|", query)]:

@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.errors import InvalidParameter, StoreUnavailable
 from llm_gateway.models import TokenUsage
 from llm_gateway.provider_errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import NOON
+
+
+def telemetry(function: str, level: str = "INFO") -> Telemetry:
+    return Telemetry(function, "local", level, EmbeddedMetrics(function, "local"))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +28,7 @@ def test_prompts_that_nobody_could_check_are_a_warning_and_a_metric(
     error: Exception, details: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     function = f"told_{type(error).__name__}"  # a logger of its own: it keeps the output it first wrote to
-    Telemetry(function, "local", "INFO").prompts_unchecked(error)
+    telemetry(function).prompts_unchecked(error)
     warning, metric = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (warning["level"], warning["error"], warning["details"]) == (
         "WARNING",
@@ -57,13 +62,13 @@ def record() -> UsageRecord:
 def test_what_a_caller_attaches_is_in_no_line_but_that_which_brings_a_lost_record_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    telemetry, attached = Telemetry("attached", "local", "DEBUG"), replace(record(), metadata={"k": "CANARY"})
-    telemetry.call_ended(attached, None)
-    telemetry.call_ended(attached, ProviderRateLimited("Slow down."))
-    telemetry.ledger_refused(attached, StoreUnavailable("…"))
-    telemetry.refused(InvalidParameter("…", param="metadata.CANARY"), "request-1")
+    told, attached = telemetry("attached", "DEBUG"), replace(record(), metadata={"k": "CANARY"})
+    told.call_ended(attached, None)
+    told.call_ended(attached, ProviderRateLimited("Slow down."))
+    told.ledger_refused(attached, StoreUnavailable("…"))
+    told.refused(InvalidParameter("…", param="metadata.CANARY"), "request-1")
     assert "CANARY" not in capsys.readouterr().out
-    telemetry.usage_not_recorded(attached, StoreUnavailable("…"))
+    told.usage_not_recorded(attached, StoreUnavailable("…"))
     lost, metric = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert lost["metadata"] == {"k": "CANARY"}
     assert "CANARY" not in json.dumps(metric)
@@ -74,7 +79,7 @@ def test_what_a_caller_attaches_is_in_no_line_but_that_which_brings_a_lost_recor
 def test_a_calls_metrics_do_not_depend_on_the_level_of_the_log(
     level: str, error: ProviderRateLimited | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Telemetry(f"metrics_{level}_{error is None}", "local", level).call_ended(record(), error)
+    telemetry(f"metrics_{level}_{error is None}", level).call_ended(record(), error)
     [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     [directive] = line["_aws"]["CloudWatchMetrics"]
     names = {metric["Name"] for metric in directive["Metrics"]}
@@ -96,7 +101,7 @@ def test_a_failed_call_is_told_with_the_chain_of_its_causes_and_without_their_wo
             raise ValueError("SECRET") from cause
     except ValueError as cause:
         error.__cause__ = cause
-    Telemetry("failed_call", "local", "INFO").call_ended(record(), error)
+    telemetry("failed_call").call_ended(record(), error)
     out = capsys.readouterr().out
     assert "SECRET" not in out
     line = json.loads(out)

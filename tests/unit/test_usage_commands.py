@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.entrypoints.command_line.places import Place, UsageStores, open_usage
 from llm_gateway.entrypoints.ledger_export import COLUMNS
@@ -26,8 +27,8 @@ from llm_gateway.entrypoints.log_recovery import record_of_line
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import Totals
+from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
-from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import InMemoryUsage
@@ -243,7 +244,7 @@ def test_a_rebuild_that_leaves_a_difference_fails(usage: InMemoryUsage) -> None:
 
 def logged(records: Sequence[UsageRecord], capture: pytest.CaptureFixture[str], name: str) -> list[str]:
     """Lines as a function writes them when neither ledger nor queue takes a record."""
-    telemetry = Telemetry(name, "local", "INFO")
+    telemetry = Telemetry(name, "local", "INFO", EmbeddedMetrics(name, "local"))
     for record in records:
         telemetry.usage_not_recorded(record, StoreUnavailable("…", details={"reason": "Throttled"}))
     return capture.readouterr().out.splitlines()
@@ -306,7 +307,7 @@ def test_a_usage_file_is_shown_exported_recovered_into_and_rebuilt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "usage.db"
-    SqliteUsage(path).close()
+    SqliteFile(path).close()
     recovered = run_on_file(path, "recover", lines="\n".join(logged(RECORDS, capsys, "filed")))
     assert (recovered.exit_code, "4 calls" in recovered.stdout) == (0, True)
     shown = json.loads(run_on_file(path, "show", "--by", "model", "--json").stdout)
@@ -328,7 +329,7 @@ def test_the_environment_may_name_the_usage_file(tmp_path: Path, monkeypatch: py
     with pytest.raises(GatewayError, match="no usage file"):
         open_usage(Place())
     assert not path.exists()
-    SqliteUsage(path).close()
+    SqliteFile(path).close()
     with closing(open_usage(Place())) as stores:
         assert isinstance(stores.reader, SqliteUsageRepair)
 

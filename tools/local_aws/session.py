@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
+from cfn_yaml import load_template
 from llm_gateway.access import Scopes
 from llm_gateway.prompts.path import is_partial
-from local_aws import emulator
+from local_aws import artefacts, emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
 from local_aws.stack import Stack, deploy, put_openai_key
 
@@ -31,7 +34,8 @@ def deploy_with_prompts(running: Emulator, tell: Callable[[str], None], **parame
     if key:
         put_openai_key(stack, key)
     tell("uploading prompts")
-    files = {path.relative_to(PROMPTS).as_posix(): path for path in PROMPTS.rglob("*") if path.is_file()}
+    paths = {path.relative_to(PROMPTS).as_posix(): path for path in PROMPTS.rglob("*") if path.is_file()}
+    files = {name: path for name, path in paths.items() if not name.startswith(".")}  # `make serve` left some
     for path in sorted(files, key=lambda path: (not is_partial(path), path)):
         # One after the other: each upload at the same time would start an environment of its own.
         if is_partial(path):
@@ -86,11 +90,24 @@ def up() -> int:
         emulator.stop(running)
         raise
     process = {"endpoint": running.endpoint, "pid": running.pid, "folder": str(running.folder)}
-    key = stack.create_key("billing", Scopes(all_usage=True))
     _REMEMBERED.write_text(
         json.dumps({"emulator": process, "outputs": dict(stack.outputs), "keys": stack.keys})
     )
-    print(_HELLO.format(url=stack.api_url, key=key, endpoint=running.endpoint, **stack.outputs))
+    _greet(stack, end="make down")
+    return 0
+
+
+def build() -> int:
+    """Build what a deployment uploads."""
+    artefacts.build(load_template(), progress)
+    return 0
+
+
+def deploy_to(endpoint: str) -> int:
+    """Deploy to a local AWS that somebody else started, in place of whatever is there."""
+    httpx2.post(f"{endpoint}/_ministack/reset", timeout=_PATIENCE_S).raise_for_status()
+    running = Emulator(endpoint=endpoint, pid=0, folder=BUILD)
+    _greet(deploy_with_prompts(running, progress), end="docker compose --profile aws down")
     return 0
 
 
@@ -131,8 +148,14 @@ def _remembered() -> Stack | None:
     return Stack(emulator=Emulator(**process), outputs=facts["outputs"], keys=facts["keys"])
 
 
+def _greet(stack: Stack, end: str) -> None:
+    key = stack.create_key("billing", Scopes(all_usage=True))
+    endpoint = stack.emulator.endpoint
+    print(_HELLO.format(end=end, url=stack.api_url, key=key, endpoint=endpoint, **stack.outputs))
+
+
 _HELLO = """
-The gateway is up until `make down`. Paste away:
+The gateway is up until `{end}`. Paste away:
 
   export URL={url}
   export KEY={key}

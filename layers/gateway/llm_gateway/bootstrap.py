@@ -10,30 +10,30 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.errors import ConfigurationError, InvalidRequest
 from llm_gateway.settings import Settings
-from llm_gateway.telemetry import Telemetry
+from llm_gateway.telemetry import Metrics, Telemetry
 
 if TYPE_CHECKING:
-    from boto3 import Session
     from botocore.config import Config
     from httpx2 import AsyncClient
     from mypy_boto3_codedeploy import CodeDeployClient
-    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_sqs import SQSClient
 
     from llm_gateway.access import Callers, CallRates
-    from llm_gateway.budgets import Budgets
+    from llm_gateway.budget_holds import BudgetStore
+    from llm_gateway.budgets import BudgetNotices, Budgets
     from llm_gateway.completer import Completer, Provider
     from llm_gateway.gateway import Gateway
     from llm_gateway.guarded_calls import GuardedCalls
-    from llm_gateway.idempotency import IdempotentCalls
+    from llm_gateway.idempotency import IdempotentCalls, OutcomeStore
     from llm_gateway.keys import Keys, KeyStore, Pepper
     from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.prompts.indexing import PromptIndexer
+    from llm_gateway.providers.openai import OpenAIProvider
+    from llm_gateway.rollup import RollupStore
+    from llm_gateway.stores.aws_clients import AwsClients
     from llm_gateway.stores.checked_version import CheckedVersion
     from llm_gateway.stores.event_bus import EventBridgeBus
     from llm_gateway.stores.folder import FolderPromptFiles
@@ -42,15 +42,11 @@ if TYPE_CHECKING:
     from llm_gateway.stores.ledger_table import PutItem
     from llm_gateway.stores.prompt_bucket import S3PromptFiles
     from llm_gateway.stores.prompt_table import DynamoPromptIndex
+    from llm_gateway.stores.provider_keys import Read
     from llm_gateway.stores.queue import SqsQueue
     from llm_gateway.stores.rollup_repair import DynamoRollupRepair
-    from llm_gateway.stores.rollup_table import DynamoRollups
     from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
     from llm_gateway.usage import UsageLedger
-
-
-_CONNECT_TIMEOUT_S = 1.0
-_READ_TIMEOUT_S = 2.0
 
 
 class Parts:
@@ -66,7 +62,8 @@ class Parts:
 
     def __init__(self, settings: Settings, function: str) -> None:
         self.settings = settings
-        self.telemetry = Telemetry(function, settings.environment, settings.log_level)
+        metrics = self._metrics(function)
+        self.telemetry = Telemetry(function, settings.environment, settings.log_level, metrics)
         self.now = _now
 
     @classmethod
@@ -78,11 +75,10 @@ class Parts:
     def calls(self) -> IdempotentCalls:
         """CallPrompt, once for each idempotency key."""
         from llm_gateway.idempotency import IdempotentCalls
-        from llm_gateway.stores.outcome_table import DynamoOutcomes
 
         return IdempotentCalls(
             self.gateway,
-            DynamoOutcomes(self._dynamodb, self.settings.required("outcome_table")),
+            self._outcomes,
             self.telemetry,
             ttl_s=self.settings.idempotency_ttl_s,
             now=_now,
@@ -104,14 +100,14 @@ class Parts:
         from llm_gateway.keys import KeyCallers
 
         kept_s = self.settings.key_cache_ttl_s
-        return KeyCallers(self.key_store, self._pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
+        return KeyCallers(self.key_store, self.pepper, now=_now, clock=time.monotonic, kept_s=kept_s)
 
     @cached_property
     def keys(self) -> Keys:
         """The gateway keys, to make and to end."""
         from llm_gateway.keys import Keys
 
-        return Keys(self.key_store, self._pepper, _now)
+        return Keys(self.key_store, self.pepper, _now)
 
     @property
     def key_store(self) -> KeyStore:
@@ -122,17 +118,18 @@ class Parts:
             return FileKeys(Path(self.settings.key_file))
         from llm_gateway.stores.key_table import DynamoKeys
 
-        return DynamoKeys(self._dynamodb, self.settings.required("key_table"))
+        return DynamoKeys(self._aws.dynamodb, self.settings.required("key_table"))
 
     @property
-    def _pepper(self) -> Pepper:
+    def pepper(self) -> Pepper:
+        """What their hashes are keyed with."""
         if self.settings.key_file is not None:
             from llm_gateway.stores.pepper_file import FilePepper
 
             return FilePepper(Path(self.settings.key_pepper_file or f"{self.settings.key_file}.pepper"))
         from llm_gateway.stores.secrets import SecretPepper
 
-        return SecretPepper(lambda: self._secrets, self.settings.required("key_pepper_arn"))
+        return SecretPepper(lambda: self._aws.secrets, self.settings.required("key_pepper_arn"))
 
     @property
     def _call_rates(self) -> CallRates:
@@ -142,13 +139,13 @@ class Parts:
             return InMemoryCallRates(_now)
         from llm_gateway.stores.call_rate_table import DynamoCallRates
 
-        return DynamoCallRates(self._dynamodb, self.settings.budget_table, _now)
+        return DynamoCallRates(self._aws.dynamodb, self.settings.budget_table, _now)
 
     def queue(self, name: Literal["answer", "failure"]) -> SqsQueue:
         """Where results of queued calls go."""
         from llm_gateway.stores.queue import SqsQueue
 
-        return SqsQueue(self._sqs, self.settings.required(f"{name}_queue_url"))
+        return SqsQueue(self._aws.sqs, self.settings.required(f"{name}_queue_url"))
 
     @cached_property
     def gateway(self) -> Gateway:
@@ -172,7 +169,9 @@ class Parts:
             completer=self._completer,
             ledger=self._ledger,
             observer=self.telemetry,
-            limits=GatewayLimits(settings.default_timeout_s, settings.max_rendered_chars),
+            limits=GatewayLimits(
+                settings.default_timeout_s, settings.max_rendered_chars, self._ledger_timeout_s
+            ),
             now=_now,
             new_id=_new_id,
             test_mode=settings.test_mode,
@@ -186,16 +185,9 @@ class Parts:
             return None
         from llm_gateway.budget_limits import read_budgets
         from llm_gateway.budgets import Budgets
-        from llm_gateway.stores.budget_notices import EventBus
-        from llm_gateway.stores.budget_table import DynamoBudgets
 
-        settings = self.settings
-        return Budgets(
-            read_budgets(settings.budgets or ""),
-            DynamoBudgets(self._dynamodb, settings.required("budget_table")),
-            EventBus(lambda: self._put_events, settings.event_bus, settings.environment),
-            self.telemetry,
-        )
+        limits = read_budgets(self.settings.budgets)
+        return Budgets(limits, self._budget_store, self._budget_notices, self.telemetry)
 
     @cached_property
     def prompt_index(self) -> DynamoPromptIndex | FolderPromptIndex:
@@ -206,7 +198,7 @@ class Parts:
             return FolderPromptIndex(Path(self.settings.prompt_folder))
         from llm_gateway.stores.prompt_table import DynamoPromptIndex
 
-        return DynamoPromptIndex(self._dynamodb, self.settings.required("prompt_table"))
+        return DynamoPromptIndex(self._aws.dynamodb, self.settings.required("prompt_table"))
 
     @cached_property
     def indexer(self) -> PromptIndexer:
@@ -224,7 +216,7 @@ class Parts:
             return FolderPromptFiles(Path(self.settings.prompt_folder))
         from llm_gateway.stores.prompt_bucket import S3PromptFiles
 
-        return S3PromptFiles(self._s3, self.settings.required("prompt_bucket"))
+        return S3PromptFiles(self._aws.s3, self.settings.required("prompt_bucket"))
 
     @cached_property
     def deployment_check(self) -> Mapping[str, Any]:
@@ -242,56 +234,56 @@ class Parts:
         from llm_gateway.stores.checked_version import CheckedVersion
 
         def functions() -> LambdaClient:
-            return self._session.client("lambda", config=patient)
+            return self._aws.session.client("lambda", config=patient)
 
         def deployments() -> CodeDeployClient:
-            return self._session.client("codedeploy", config=self._client_config)
+            return self._aws.session.client("codedeploy", config=self._aws.config)
 
-        patient = self._client_config.merge(_one_call())
+        patient = self._aws.config.merge(_one_call())
         return CheckedVersion(functions, deployments, self.settings.required("checked_function"))
 
     async def caller(self) -> str:
         """Who we are to AWS, as an ARN."""
         from llm_gateway.stores.aws import ask
 
-        sts = self._session.client("sts", config=self._client_config)
-        return str((await ask(sts.get_caller_identity))["Arn"])
+        return str((await ask(self._aws.sts.get_caller_identity))["Arn"])
 
     @cached_property
-    def rollups(self) -> DynamoRollups:
+    def rollups(self) -> RollupStore:
         """Sums over calls; GetUsageStats reads them, the stream adds to them."""
         from llm_gateway.stores.rollup_table import DynamoRollups
 
-        return DynamoRollups(self._dynamodb, self.settings.required("usage_table"))
+        return DynamoRollups(self._aws.dynamodb, self.settings.required("usage_table"))
 
     @cached_property
     def rollup_repair(self) -> DynamoRollupRepair:
         """The same sums, to be set right."""
         from llm_gateway.stores.rollup_repair import DynamoRollupRepair
 
-        return DynamoRollupRepair(self._dynamodb, self.settings.required("usage_table"))
+        return DynamoRollupRepair(self._aws.dynamodb, self.settings.required("usage_table"))
 
     @cached_property
     def ledger_reader(self) -> DynamoLedgerReader:
         """The ledger by time."""
         from llm_gateway.stores.ledger_reading import DynamoLedgerReader
 
-        return DynamoLedgerReader(self._dynamodb, self.settings.required("usage_table"))
+        return DynamoLedgerReader(self._aws.dynamodb, self.settings.required("usage_table"))
 
     @cached_property
     def usage_file_repair(self) -> SqliteUsageRepair:
         """Sums and ledger in a file, to be set right; it has no stream, so what is put there is counted."""
+        from llm_gateway.stores.sqlite_file import SqliteFile
         from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
 
-        return SqliteUsageRepair(Path(self.settings.required("usage_file")), counts_at_once=True)
+        file = SqliteFile(Path(self.settings.required("usage_file")))
+        return SqliteUsageRepair(file, counts_at_once=True)
 
     @cached_property
     def usage_bus(self) -> EventBridgeBus:
         """Who wants to hear of each call."""
         from llm_gateway.stores.event_bus import EventBridgeBus
 
-        events = self._session.client("events", config=self._client_config)
-        return EventBridgeBus(events, self.settings.required("usage_event_bus"))
+        return EventBridgeBus(self._aws.events, self.settings.required("usage_event_bus"))
 
     @property
     def readiness(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
@@ -314,23 +306,11 @@ class Parts:
         from llm_gateway.model_overlay import overlaid
 
         if settings.models_file is not None:
-            catalogue = overlaid(
-                catalogue, self._models_file(settings.models_file), "LLM_GATEWAY_MODELS_FILE"
-            )
+            from llm_gateway.stores.models_file import read_models_file
+
+            text = read_models_file(settings.models_file, lambda: self._aws.s3)
+            catalogue = overlaid(catalogue, text, "LLM_GATEWAY_MODELS_FILE")
         return catalogue if settings.models is None else overlaid(catalogue, settings.models)
-
-    def _models_file(self, place: str) -> str:
-        """The file's text, from a path or from S3."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            if not place.startswith("s3://"):
-                return Path(place).read_text(encoding="utf-8")
-            bucket, _, key = place.removeprefix("s3://").partition("/")
-            return self._s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
-        except (OSError, ValueError, BotoCoreError, ClientError) as error:
-            reason = f"LLM_GATEWAY_MODELS_FILE: '{place}' cannot be read ({type(error).__name__})."
-            raise ConfigurationError(reason) from error
 
     @cached_property
     def _completer(self) -> Completer:
@@ -349,21 +329,21 @@ class Parts:
         latency = realistic_latency if self.settings.test_latency == "realistic" else None
         return dict.fromkeys(self.model_catalogue.providers, FakeProvider(latency))
 
-    @property
-    def _real_providers(self) -> Mapping[str, Provider]:
+    @cached_property
+    def _real_providers(self) -> Mapping[str, OpenAIProvider]:
         from llm_gateway.model_catalogue import Endpoint
         from llm_gateway.providers.lazy_types import load_types_lazily
 
         if self.settings.lazy_imports:
             load_types_lazily()
         from llm_gateway.providers.openai import OpenAIProvider
-        from llm_gateway.stores.secrets import SecretKey
+        from llm_gateway.stores.provider_keys import ProviderKey
 
         own = Endpoint(self.settings.openai_base_url)
         endpoints = {"openai": own, **self.model_catalogue.endpoints}
-        secret = self.settings.required("openai_secret_arn")
+        keys = self.provider_keys
         return {
-            name: OpenAIProvider(SecretKey(lambda: self._secrets, secret, name), _now, endpoint, self._http)
+            name: OpenAIProvider(ProviderKey(keys, name), _now, endpoint, self._http)
             for name, endpoint in endpoints.items()
         }
 
@@ -378,14 +358,6 @@ class Parts:
         """Close the connections that are kept for the next call."""
         if "_http" in self.__dict__:
             await self._http.aclose()
-
-    @cached_property
-    def _secrets(self) -> SecretsManagerClient:
-        return self._session.client("secretsmanager", config=self._client_config)
-
-    @cached_property
-    def _dynamodb(self) -> DynamoDBClient:
-        return self._session.client("dynamodb", config=self._client_config)
 
     @cached_property
     def usage_table(self) -> UsageLedger:
@@ -405,51 +377,66 @@ class Parts:
         from llm_gateway.stores.usage_queue import SqsUsageQueue
         from llm_gateway.usage import LedgerWithSpare
 
-        spare = SqsUsageQueue(self._sqs, self.settings.usage_queue_url)
+        spare = SqsUsageQueue(self._aws.sqs, self.settings.usage_queue_url)
         return LedgerWithSpare(self.usage_table, spare, self.telemetry)
 
     @property
     def _put_item(self) -> PutItem:
-        credentials = self._session.get_credentials()
+        credentials = self._aws.session.get_credentials()
         if self.settings.lean_aws and credentials is not None:
             from llm_gateway.stores.signed_put import SignedPut
 
-            return SignedPut(self._http, self._dynamodb, credentials)
+            return SignedPut(self._http, self._aws.dynamodb, credentials)
         from llm_gateway.stores.aws import ask
 
-        put_item: Callable[..., object] = self._dynamodb.put_item
+        put_item: Callable[..., object] = self._aws.dynamodb.put_item
         return partial(ask, put_item)
 
-    @cached_property
-    def _s3(self) -> S3Client:
-        return self._session.client("s3", config=self._client_config)
+    # What differs where there is no AWS; see local_parts.py.
+
+    _ledger_timeout_s = 0.5
+
+    def _metrics(self, function: str) -> Metrics:
+        return EmbeddedMetrics(function, self.settings.environment)
+
+    @property
+    def _outcomes(self) -> OutcomeStore:
+        from llm_gateway.stores.outcome_table import DynamoOutcomes
+
+        return DynamoOutcomes(self._aws.dynamodb, self.settings.required("outcome_table"))
+
+    @property
+    def _budget_store(self) -> BudgetStore:
+        from llm_gateway.stores.budget_table import DynamoBudgets
+
+        return DynamoBudgets(self._aws.dynamodb, self.settings.required("budget_table"))
+
+    @property
+    def _budget_notices(self) -> BudgetNotices | None:
+        from llm_gateway.stores.budget_notices import EventBus
+
+        settings = self.settings
+        return EventBus(lambda: self._aws.events.put_events, settings.event_bus, settings.environment)
+
+    @property
+    def provider_keys(self) -> Read:
+        """The keys of the providers, from where the settings say."""
+        from llm_gateway.stores.provider_keys import as_given, in_file
+
+        settings = self.settings
+        if settings.openai_api_key is not None:
+            return as_given(settings.openai_api_key)
+        if settings.openai_api_key_file is not None:
+            return in_file(Path(settings.openai_api_key_file))
+        from llm_gateway.stores.secrets import in_secrets_manager
+
+        return in_secrets_manager(lambda: self._aws.secrets, settings.required("openai_secret_arn"))
 
     @cached_property
-    def _sqs(self) -> SQSClient:
-        return self._session.client("sqs", config=self._client_config)
+    def _aws(self) -> AwsClients:
+        from llm_gateway.stores.aws_clients import AwsClients
 
-    @cached_property
-    def _put_events(self) -> Callable[..., object]:
-        events = self._session.client("events", config=self._client_config)
-        put_events: Callable[..., object] = events.put_events
-        return put_events
-
-    @cached_property
-    def _session(self) -> Session:
-        from boto3 import Session
-
-        return Session()
-
-    @cached_property
-    def _client_config(self) -> Config:
-        from botocore.config import Config
-
-        return Config(
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=16,
-        )
+        return AwsClients()
 
 
 def _one_call() -> Config:

@@ -82,7 +82,7 @@ class Budgets:
     Args:
         limits: Limits by budget; see read_budgets.
         store: What is spent and held.
-        notices: Tells other systems.
+        notices: Tells other systems; None has none.
         observer: Logs and metrics.
         store_timeout_s: Longest wait for the store after a call, seconds.
     """
@@ -91,7 +91,7 @@ class Budgets:
         self,
         limits: Mapping[str, Limits],
         store: BudgetStore,
-        notices: BudgetNotices,
+        notices: BudgetNotices | None,
         observer: BudgetObserver,
         *,
         store_timeout_s: float = _STORE_TIMEOUT_S,
@@ -195,7 +195,8 @@ class Budgets:
             async with asyncio.timeout(_NOTICE_TIMEOUT_S):
                 if await self._store.mark(hold, mark):
                     self._observer.budget_reached(reached)
-                    await self._notices.send(reached)
+                    if self._notices is not None:
+                        await self._notices.send(reached)
         except (StoreUnavailable, TimeoutError) as error:
             self._observer.budget_notice_not_sent(hold.budget, error)
 

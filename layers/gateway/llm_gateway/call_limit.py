@@ -20,6 +20,21 @@ class CallLimit:
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Refuse all further calls: the process is about to end."""
+        self._closed = True
+
+    async def check_open(self) -> None:
+        """Raise Overloaded once no further call is taken."""
+        if self._closed:
+            raise _closing()
+
+    @property
+    def closed(self) -> bool:
+        """True once no further call is taken."""
+        return self._closed
 
     @property
     def taken(self) -> int:
@@ -31,8 +46,10 @@ class CallLimit:
         """Hold a place for one call; nobody queues, as whoever waits unseen cannot be told when to come back.
 
         Raises:
-            Overloaded: All are taken.
+            Overloaded: All are taken, or the process is about to end.
         """
+        if self._closed:
+            raise _closing()
         if self._taken >= self._most:
             raise Overloaded(
                 "The gateway answers as many calls as it can; come back in a moment.",
@@ -43,3 +60,10 @@ class CallLimit:
             yield
         finally:
             self._taken -= 1
+
+
+def _closing() -> Overloaded:
+    return Overloaded(
+        "This process of the gateway is about to end; try again, another one answers.",
+        retry_after_s=_RETRY_AFTER_S,
+    )

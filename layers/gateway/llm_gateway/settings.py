@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from llm_gateway.errors import ConfigurationError
@@ -49,7 +50,7 @@ class Settings:
         prompt_cache_ttl_s: How long an environment may trust its view of what is current.
         prompt_cache_bytes: Bound of the compiled prompts kept in memory, in bytes of source.
         usage_table: DynamoDB table of ledger and rollups.
-        usage_file: SQLite file of ledger and rollups, instead of the table.
+        usage_file: SQLite file of ledger and rollups, instead of the table; in `serve` of all it keeps.
         usage_queue_url: SQS queue for records that the ledger does not take; None has only the log.
         usage_retention_days: Life of a ledger item; rollups stay.
         usage_event_bus: Name of the EventBridge bus that each call is told to.
@@ -65,7 +66,18 @@ class Settings:
         lazy_imports: False loads all of the vendor's SDK at once, should a new release of it need that.
         lean_aws: False writes usage through the whole of the AWS SDK, at twice the CPU.
         openai_secret_arn: Secrets Manager secret with the OpenAI key, or a JSON object of keys by provider.
+        openai_api_key: The same, given as it is, instead of a secret.
+        openai_api_key_file: The same in a file.
         openai_base_url: Another OpenAI-compatible endpoint; None is OpenAI's own.
+        host: Address that `serve` listens on.
+        http_port: Its port for HTTP; 0 takes a free one.
+        grpc_port: Its port for gRPC; 0 takes a free one.
+        max_concurrent_calls: Calls that `serve` answers at once; one more is refused.
+        shutdown_grace_s: Time that calls under way have to end when `serve` is told to stop.
+        tls_certificate_file: Certificate chain of both ports, PEM; None is plain text.
+        tls_key_file: Its private key.
+        grpc_reflection: True tells gRPC clients what services there are.
+        metrics_endpoint: True serves GET /metrics.
     """
 
     environment: str = "local"
@@ -112,7 +124,18 @@ class Settings:
     lazy_imports: bool = True
     lean_aws: bool = True
     openai_secret_arn: str | None = None
+    openai_api_key: str | None = field(default=None, repr=False)
+    openai_api_key_file: str | None = None
     openai_base_url: str | None = None
+    host: str = "127.0.0.1"
+    http_port: int = 8080
+    grpc_port: int = 50051
+    max_concurrent_calls: int = 256
+    shutdown_grace_s: float = 30.0
+    tls_certificate_file: str | None = None
+    tls_key_file: str | None = None
+    grpc_reflection: bool = True
+    metrics_endpoint: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -136,7 +159,9 @@ class Settings:
                 except ValueError as error:
                     problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
         if problems:
-            raise ConfigurationError("; ".join(sorted(problems)) + ".")
+            raise ConfigurationError(
+                "; ".join(sorted(problems)) + ".", details={"problems": [f"{p}." for p in sorted(problems)]}
+            )
         return cls(**values)  # type: ignore[arg-type]
 
     def required(self, name: str) -> str:
@@ -149,6 +174,19 @@ class Settings:
         if not isinstance(value, str) or not value:
             raise ConfigurationError(f"Set {ENV_PREFIX}{name.upper()}; it is empty.")
         return value
+
+
+def environment_with(env_file: Path) -> Mapping[str, str]:
+    """The environment; in development also what a file says of variables that it does not set.
+
+    A deployment named `prod` has no such file: what it needs is set where it runs.
+    """
+    if os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") == "prod" or not env_file.is_file():
+        return os.environ
+    from dotenv import dotenv_values
+
+    written = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    return {**written, **os.environ}
 
 
 def _text(value: str) -> str:
@@ -244,5 +282,16 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "lazy_imports": _flag,
     "lean_aws": _flag,
     "openai_secret_arn": _text,
+    "openai_api_key": _text,
+    "openai_api_key_file": _text,
     "openai_base_url": _text,
+    "host": _text,
+    "http_port": _number(int, 0, 65_535),
+    "grpc_port": _number(int, 0, 65_535),
+    "max_concurrent_calls": _number(int, 1, 10_000),
+    "shutdown_grace_s": _number(float, 0, 600),
+    "tls_certificate_file": _text,
+    "tls_key_file": _text,
+    "grpc_reflection": _flag,
+    "metrics_endpoint": _flag,
 }

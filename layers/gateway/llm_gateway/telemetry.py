@@ -1,16 +1,14 @@
-"""Structured logs and CloudWatch metrics by Powertools; never prompt text, variables, answers or keys."""
+"""Structured logs by Powertools, and metrics with them; never prompt text, variables, answers or keys."""
 
 from __future__ import annotations
 
 import logging
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
 from llm_gateway.models import TokenUsage
@@ -22,43 +20,57 @@ if TYPE_CHECKING:
     from llm_gateway.budgets import ThresholdReached
     from llm_gateway.completer import Retry
 
-NAMESPACE = "LLMGateway"
 _RECORD = tuple(f.name for f in fields(UsageRecord) if f.name not in ("usage", "metadata"))
 _TOKENS = tuple(f.name for f in fields(TokenUsage))
 _FACTS = ("reason", "vendor_status", "vendor_code", "vendor_request_id", "elapsed_s", "attempts")
+
+
+class Metrics(Protocol):
+    """Counts what Telemetry is told of."""
+
+    def call_ended(
+        self, record: UsageRecord, error: GatewayError | None, *, logged: bool
+    ) -> Mapping[str, Any]:
+        """Count a call; returns what its log line is to hold as well, if it has one."""
+        ...
+
+    def served(self, method: str, path: str, status: int, duration_ms: float) -> None:
+        """Count a request."""
+        ...
+
+    def count(
+        self,
+        counts: Mapping[str, float | None],
+        milliseconds: Mapping[str, float],
+        dimensions: Mapping[str, str],
+    ) -> None:
+        """Count, and measure, whatever else happens, by name; None is unknown."""
+        ...
 
 
 class Telemetry:
     """The one writer of log lines and metrics in a process; see CallObserver.
 
     Args:
-        function: Name of the function, `service` in logs and metrics.
+        function: Name of the function, `service` in logs.
         environment: Name of the deployment.
         level: Log level.
+        metrics: Where metrics go.
     """
 
-    def __init__(self, function: str, environment: str, level: str) -> None:
+    def __init__(self, function: str, environment: str, level: str, metrics: Metrics) -> None:
         # A key given here outlives clear_state, which drops appended ones after each invocation.
         self.logger = Logger(service=function, level=level, environment=environment)
-        self._function = function
-        self._environment = environment
+        self._metrics = metrics
 
     def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
         """One line for each call that reached a provider; its metrics are part of it."""
-        counts = {
-            "Calls": 1,
-            "CallsReplayed": int(record.status == "replayed"),
-            "CallErrors": int(error is not None),
-            "InputTokens": record.usage.input_tokens,
-            "OutputTokens": record.usage.output_tokens,
-            "CostUSD": None if record.cost_usd is None else float(record.cost_usd),
-        }
         level = logging.INFO if error is None else logging.WARNING
-        if self.logger.log_level > level:  # the metrics are wanted all the same
-            dimensions = {"provider": record.provider, "model": record.model}
-            self.count(counts, milliseconds={"CallLatency": record.latency_ms}, **dimensions)
+        logged = self.logger.log_level <= level
+        metrics = self._metrics.call_ended(record, error, logged=logged)
+        if not logged:
             return
-        line = {**_loggable(record), **_cause(error), **_metrics(counts, record)}
+        line = {**_loggable(record), **_cause(error), **metrics}
         if error is None:
             self.logger.info(f"call {record.status}", extra=line)
         else:
@@ -127,7 +139,7 @@ class Telemetry:
         """Every HTTP request, whatever its end."""
         line = {"method": method, "path": path, "status": status, "request_id": request_id}
         self.logger.debug("request served", extra={**line, "duration_ms": round(duration_ms, 1)})
-        self.count({"Requests": 1}, milliseconds={"RequestLatency": duration_ms})
+        self._metrics.served(method, path, status, duration_ms)
 
     def refused(self, error: GatewayError, request_id: str | None) -> None:
         """A request that ended with an error answer."""
@@ -153,6 +165,10 @@ class Telemetry:
         """Something an operator may want to know."""
         self.logger.info(message, extra=facts)
 
+    def warn(self, message: str, **facts: Any) -> None:
+        """Something an operator has to know."""
+        self.logger.warning(message, extra=facts)
+
     def prompts_unchecked(self, error: Exception) -> None:
         """Nobody could tell whether a prompt changed; those at hand were served on."""
         details = error.details if isinstance(error, GatewayError) else {}
@@ -161,36 +177,12 @@ class Telemetry:
 
     def count(
         self,
-        counts: dict[str, float | None],
-        milliseconds: dict[str, float] | None = None,
+        counts: Mapping[str, float | None],
+        milliseconds: Mapping[str, float] | None = None,
         **dimensions: str,
     ) -> None:
-        """One EMF line; unknown values are left out."""
-        metrics = EphemeralMetrics(namespace=NAMESPACE, service=self._function)
-        for name, value in {"environment": self._environment, **dimensions}.items():
-            metrics.add_dimension(name=name, value=value)
-        for name, amount in counts.items():
-            if amount is not None:
-                metrics.add_metric(name=name, unit=MetricUnit.Count, value=amount)
-        for name, duration in (milliseconds or {}).items():
-            metrics.add_metric(name=name, unit=MetricUnit.Milliseconds, value=duration)
-        metrics.flush_metrics()
-
-
-def _metrics(counts: Mapping[str, float | None], record: UsageRecord) -> dict[str, Any]:
-    """What makes a log line a set of metrics as well; the dimensions are fields of the line already.
-
-    Source: CloudWatch embedded metric format specification.
-    """
-    known = {name: amount for name, amount in counts.items() if amount is not None}
-    definitions = [{"Name": name, "Unit": "Count"} for name in known]
-    directive = {
-        "Namespace": NAMESPACE,
-        "Dimensions": [["environment", "service", "provider", "model"]],
-        "Metrics": [*definitions, {"Name": "CallLatency", "Unit": "Milliseconds"}],
-    }
-    emf = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
-    return {**known, "CallLatency": record.latency_ms, "_aws": emf}
+        """Count what happened, by name; unknown values are left out."""
+        self._metrics.count(counts, milliseconds or {}, dimensions)
 
 
 def _loggable(record: UsageRecord) -> dict[str, Any]:

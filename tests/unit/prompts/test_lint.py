@@ -35,7 +35,8 @@ def with_front(*lines: str, body: str = "Hello") -> str:
 
 
 def test_the_sample_prompts_are_clean() -> None:
-    files = {str(path.relative_to(SAMPLES)): path.read_bytes() for path in SAMPLES.rglob("*.*")}
+    paths = [path for path in SAMPLES.rglob("*.*") if ".llm-gateway" not in path.parts]
+    files = {str(path.relative_to(SAMPLES)): path.read_bytes() for path in paths}
     assert len(files) >= 9
     assert [finding for path in files if not is_partial(path) for finding in lint(path, files, MODELS)] == []
 

@@ -105,6 +105,16 @@ class OpenAIProvider:
             )
         return read_completion(response.content)
 
+    async def check_key(self, timeout_s: float) -> None:
+        """See CheckableProvider.check_key; a provider without keys has nothing to try."""
+        if self._endpoint.auth == "none":
+            return
+        headers = await self._headers()
+        with self._translated_errors():
+            await self._client.get(
+                "/models", cast_to=httpx2.Response, options={"headers": headers, "timeout": timeout_s}
+            )
+
     async def close(self) -> None:
         """Close the connections that are kept for the next call."""
         await self._client.close()

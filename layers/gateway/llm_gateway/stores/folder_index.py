@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class FolderPromptIndex(InMemoryPromptIndex):
     @override
     async def generation(self) -> int:
         """See PromptIndex.generation; grows as well when another process moves a label."""
-        changed = self._labels_changed()
+        changed = await asyncio.to_thread(self._labels_changed)
         if changed != self._changed:
             self._changed = changed
             await self.bump_generation()
@@ -50,13 +51,13 @@ class FolderPromptIndex(InMemoryPromptIndex):
     @override
     async def revision(self, path: str, version: str) -> Revision | None:
         """See PromptIndex.revision."""
-        self._remember(path)
+        await self._remember(path)
         return await super().revision(path, version)
 
     @override
     async def history(self, path: str) -> Sequence[Revision]:
         """See PromptIndex.history."""
-        self._remember(path)
+        await self._remember(path)
         return await super().history(path)
 
     @override
@@ -65,18 +66,12 @@ class FolderPromptIndex(InMemoryPromptIndex):
         if await self.revision(path, revision.version) is not None:
             return
         await super().add_revision(path, revision)
-        try:
-            file = self._history(path)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("ab") as opened:
-                opened.write(_REVISION.dump_json(revision) + b"\n")
-        except OSError:
-            return
+        await asyncio.to_thread(self._note, path, revision)
 
     @override
     async def labels(self, path: str) -> Labels:
         """See PromptIndex.labels."""
-        return self._read().labels.get(path, Labels())
+        return (await asyncio.to_thread(self._read)).labels.get(path, Labels())
 
     @override
     async def move_label(self, move: LabelMove, seen: Labels) -> bool:
@@ -85,27 +80,15 @@ class FolderPromptIndex(InMemoryPromptIndex):
         Raises:
             StoreUnavailable: The folder is read-only.
         """
-        try:
-            with self._locked():
-                state = self._read()
-                if state.labels.get(move.path, Labels()).revision != seen.revision:
-                    return False
-                state.labels[move.path] = move.applied_to(seen)
-                state.moves.append(move)
-                temporary = self._file.with_suffix(".new")
-                temporary.write_bytes(_LABELLED.dump_json(state))
-                temporary.replace(self._file)
-        except OSError as error:
-            raise StoreUnavailable(
-                "The folder is read-only; labels can only move where it can be written to."
-            ) from error
+        if not await asyncio.to_thread(self._move, move, seen):
+            return False
         await self.bump_generation()
         return True
 
     @override
     async def moves(self, path: str) -> Sequence[LabelMove]:
         """See LabelStore.moves."""
-        return [move for move in reversed(self._read().moves) if move.path == path]
+        return [move for move in reversed((await asyncio.to_thread(self._read)).moves) if move.path == path]
 
     @property
     def _file(self) -> Path:
@@ -126,14 +109,43 @@ class FolderPromptIndex(InMemoryPromptIndex):
         except OSError:
             return _Labelled()
 
-    def _remember(self, path: str) -> None:
+    async def _remember(self, path: str) -> None:
         """What this or another process wrote down of a prompt's versions."""
+        for revision in await asyncio.to_thread(self._noted, path):
+            self._revisions.setdefault(path, {}).setdefault(revision.version, revision)
+
+    def _noted(self, path: str) -> list[Revision]:
         try:
             lines = self._history(path).read_bytes().splitlines()
         except OSError:
+            return []
+        return [_REVISION.validate_json(line) for line in lines]
+
+    def _note(self, path: str, revision: Revision) -> None:
+        try:
+            file = self._history(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("ab") as opened:
+                opened.write(_REVISION.dump_json(revision) + b"\n")
+        except OSError:
             return
-        for revision in map(_REVISION.validate_json, lines):
-            self._revisions.setdefault(path, {}).setdefault(revision.version, revision)
+
+    def _move(self, move: LabelMove, seen: Labels) -> bool:
+        try:
+            with self._locked():
+                state = self._read()
+                if state.labels.get(move.path, Labels()).revision != seen.revision:
+                    return False
+                state.labels[move.path] = move.applied_to(seen)
+                state.moves.append(move)
+                temporary = self._file.with_suffix(".new")
+                temporary.write_bytes(_LABELLED.dump_json(state))
+                temporary.replace(self._file)
+        except OSError as error:
+            raise StoreUnavailable(
+                "The folder is read-only; labels can only move where it can be written to."
+            ) from error
+        return True
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llm_gateway.models import Labels, PromptEntry, Revision, Stamp
+from llm_gateway.models import Labels, PromptEntry, PromptState, Revision, Stamp
 from llm_gateway.prompts.catalogue import EntryPage
 from llm_gateway.prompts.labels import LabelMove
 from llm_gateway.prompts.path import EXTENSIONS, has_extension
@@ -20,6 +20,10 @@ class InMemoryPromptIndex:
         self._labels: dict[str, Labels] = {}
         self._moves: list[LabelMove] = []
         self._includers: dict[str, set[str]] = {}
+
+    def paths(self, state: PromptState) -> list[str]:
+        """The prompts that are in a state."""
+        return sorted(path for path, (entry, _) in self._entries.items() if entry.state == state)
 
     async def generation(self) -> int:
         """See PromptIndex.generation."""

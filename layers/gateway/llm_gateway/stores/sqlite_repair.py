@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from llm_gateway.rebuild import LedgerEntry, StoredRollup
 from llm_gateway.rollup import BucketWidth, Totals
+from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.usage_sqlite import (
     SqliteUsage,
     put_totals,
@@ -36,16 +35,13 @@ class SqliteUsageRepair(SqliteUsage):
     values that never changed.
 
     Args:
-        path: The file.
+        file: Where.
         counts_at_once: See SqliteUsage.
         page: Calls that are read at once.
-
-    Raises:
-        StoreUnavailable: The file cannot be opened, or is of a newer version.
     """
 
-    def __init__(self, path: Path, *, counts_at_once: bool = False, page: int = _PAGE) -> None:
-        super().__init__(path, counts_at_once=counts_at_once)
+    def __init__(self, file: SqliteFile, *, counts_at_once: bool = False, page: int = _PAGE) -> None:
+        super().__init__(file, counts_at_once=counts_at_once)
         self._page = page
         self.unreadable = 0
 
@@ -53,7 +49,7 @@ class SqliteUsageRepair(SqliteUsage):
         """See LedgerReader.entries."""
         after, end = (hour.isoformat(), ""), (hour + timedelta(hours=1)).isoformat()
         while True:
-            rows = await asyncio.to_thread(self._rows, _ENTRIES, (*after, end, self._page))
+            rows = await self._file.read(_ENTRIES, (*after, end, self._page))
             for text, counted, *_ in rows:
                 try:
                     yield LedgerEntry(record_codec().validate_json(text), bool(counted))
@@ -66,7 +62,7 @@ class SqliteUsageRepair(SqliteUsage):
     async def stored(self, width: BucketWidth, start: datetime, end: datetime) -> Sequence[StoredRollup]:
         """See ReplaceableRollups.stored."""
         question = (width, start.isoformat(), end.isoformat())
-        rows = await asyncio.to_thread(self._rows, _STORED, question)
+        rows = await self._file.read(_STORED, question)
         return [StoredRollup(rollup_of_row(width, *row), str(revision)) for *row, revision in rows]
 
     async def replace(self, stored: StoredRollup, totals: Totals) -> bool:
@@ -80,4 +76,4 @@ class SqliteUsageRepair(SqliteUsage):
             put_totals(connection, key, totals)
             return 1
 
-        return bool(await self._written(replace))
+        return bool(await self._file.write(replace))

@@ -1,4 +1,4 @@
-"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback prompts; usage; keys."""
+"""`llm-gateway`: lint, render, push, list, show, history, diff, label, rollback; usage; keys; serve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line import files, keys, usage, usage_ledger, versions
+from llm_gateway.entrypoints.command_line import calling, files, keys, serving, usage, usage_ledger, versions
 from llm_gateway.entrypoints.command_line.output import fail
 from llm_gateway.entrypoints.command_line.places import (
     KeyStores,
@@ -105,6 +105,9 @@ def create_app(
         versions.diff, versions.label, versions.rollback,
     ):  # fmt: skip
         app.command(command.__name__.partition("_")[0])(command)
+    app.command()(serving.serve)
+    app.command()(serving.health)
+    app.command()(calling.call)
     app.add_typer(_usage_commands(), name="usage")
     app.add_typer(_key_commands(), name="keys")
     return app

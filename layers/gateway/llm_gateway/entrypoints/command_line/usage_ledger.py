@@ -17,7 +17,6 @@ from llm_gateway.entrypoints.command_line.output import fail, say, show_table
 from llm_gateway.entrypoints.command_line.places import UsageStores
 from llm_gateway.entrypoints.command_line.ranges import EndOption, StartOption, read_range
 from llm_gateway.entrypoints.ledger_export import csv_writer, export_ledger, json_writer
-from llm_gateway.entrypoints.log_recovery import record_of_line
 from llm_gateway.rebuild import Drift, Rebuild, RebuildReport, Span, closed_spans
 from llm_gateway.wire.fields import to_decimal_text, to_iso
 
@@ -102,6 +101,8 @@ def recover(
 
 
 async def _recovered(stores: UsageStores, lines: Iterable[str]) -> tuple[int, list[int]]:
+    from llm_gateway.entrypoints.log_recovery import record_of_line  # loads AWS's SDK
+
     written, damaged = 0, list[int]()
     for number, line in enumerate(lines, start=1):
         try:

@@ -14,15 +14,22 @@ from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
+    from llm_gateway.idempotency import CallsPrompts
+    from llm_gateway.settings import Settings
 
 _OPEN_PATHS = {"/health"}
 
 
-def complete_app(parts: Parts) -> FastAPI:
-    """The whole HTTP API."""
+def complete_app(parts: Parts, guarded: CallsPrompts | None = None) -> FastAPI:
+    """The whole HTTP API.
+
+    Args:
+        parts: What it is made of.
+        guarded: Answers calls in the place of those of `parts`.
+    """
     callers = HeaderCallers(parts.callers)
     return create_app(
-        _call_router(parts, callers),
+        _call_router(guarded or parts.guarded_calls, callers, parts.settings),
         models.router(parts.model_catalogue, parts.settings.default_model, callers),
         prompts.list_router(parts.prompt_index, callers),
         prompts.metadata_router(parts.prompt_index, callers),
@@ -32,9 +39,9 @@ def complete_app(parts: Parts) -> FastAPI:
     )
 
 
-def _call_router(parts: Parts, callers: RequestCallers) -> APIRouter:
+def _call_router(guarded: CallsPrompts, callers: RequestCallers, settings: Settings) -> APIRouter:
     router = APIRouter()
-    endpoint = calls.endpoint(parts.guarded_calls, callers, parts.settings)
+    endpoint = calls.endpoint(guarded, callers, settings)
     extra = calls.OPERATION
     router.add_api_route(
         calls.PATH, endpoint, methods=["POST"], operation_id="CallPrompt", openapi_extra=extra

@@ -1,0 +1,132 @@
+"""The gateway's parts in a process of its own: prompts in a folder, usage in a SQLite file, no AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from llm_gateway.bootstrap import Parts
+from llm_gateway.prometheus import PrometheusMetrics
+from llm_gateway.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from llm_gateway.budget_holds import BudgetStore
+    from llm_gateway.call_limit import CallLimit
+    from llm_gateway.idempotency import OutcomeStore
+    from llm_gateway.providers.key_check import KeyCheck
+    from llm_gateway.rollup import RollupStore
+    from llm_gateway.stores.folder_index import FolderPromptIndex
+    from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
+    from llm_gateway.stores.sqlite_file import SqliteFile
+    from llm_gateway.stores.usage_sqlite import SqliteUsage
+    from llm_gateway.usage import UsageLedger
+
+
+_USAGE_FILE = "usage.db"
+
+
+class LocalParts(Parts):
+    """See Parts; what is not here is the same."""
+
+    _ledger_timeout_s = 5.0  # no Lambda waits, and a disk may be slow
+
+    @cached_property
+    def metrics(self) -> PrometheusMetrics:
+        """Metrics of this process."""
+        return PrometheusMetrics()
+
+    @property
+    def usage_path(self) -> Path:
+        """Where all is kept."""
+        return Path(self.settings.usage_file or _USAGE_FILE)
+
+    @cached_property
+    def usage_file(self) -> SqliteFile:
+        """The file of all that is kept."""
+        from llm_gateway.stores.sqlite_file import SqliteFile
+
+        return SqliteFile(self.usage_path)
+
+    @cached_property
+    def usage(self) -> SqliteUsage:
+        """Ledger and rollups."""
+        from llm_gateway.stores.usage_sqlite import SqliteUsage
+
+        return SqliteUsage(self.usage_file, counts_at_once=True)
+
+    @cached_property
+    def outcomes(self) -> SqliteOutcomes:
+        """Idempotency keys and what came of their calls."""
+        from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
+
+        return SqliteOutcomes(self.usage_file)
+
+    @cached_property
+    def folder_index(self) -> FolderPromptIndex:
+        """What is current in the folder."""
+        from llm_gateway.stores.folder_index import FolderPromptIndex
+
+        return FolderPromptIndex(Path(self.settings.required("prompt_folder")))
+
+    @cached_property
+    @override
+    def prompt_index(self) -> FolderPromptIndex:
+        return self.folder_index
+
+    @cached_property
+    @override
+    def rollups(self) -> RollupStore:
+        return self.usage
+
+    @cached_property
+    def call_limit(self) -> CallLimit:
+        """Places for calls, of all entrances."""
+        from llm_gateway.call_limit import CallLimit
+
+        return CallLimit(self.settings.max_concurrent_calls)
+
+    @cached_property
+    def key_check(self) -> KeyCheck:
+        """Whether the providers take the keys."""
+        from llm_gateway.providers.key_check import KeyCheck
+
+        return KeyCheck({} if self.settings.test_mode else self._real_providers, self.telemetry)
+
+    @property
+    @override
+    def readiness(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        return {
+            **super().readiness,
+            "provider_keys": self.key_check.passed,
+            "accepting_calls": self.call_limit.check_open,
+        }
+
+    @override
+    def _metrics(self, function: str) -> Metrics:
+        return self.metrics
+
+    @property
+    @override
+    def _ledger(self) -> UsageLedger:
+        return self.usage
+
+    @property
+    @override
+    def _outcomes(self) -> OutcomeStore:
+        return self.outcomes
+
+    @property
+    @override
+    def _budget_store(self) -> BudgetStore:
+        from llm_gateway.stores.budget_sqlite import SqliteBudgets
+
+        return SqliteBudgets(self.usage_file)
+
+    @property
+    @override
+    def _budget_notices(self) -> None:
+        return None

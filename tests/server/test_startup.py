@@ -1,0 +1,162 @@
+"""What is set up wrongly is told before anything is served: all of it, a sentence for each."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from llm_gateway.entrypoints.server.startup import check
+from llm_gateway.errors import ConfigurationError
+from llm_gateway.local_parts import LocalParts
+from llm_gateway.settings import Settings
+from tests.server.serving import COMMAND, OPEN, TEST_MODE, environment, prompts, serving
+
+
+def problems(folder: Path, variables: Mapping[str, str]) -> list[str]:
+    prompts(folder / "prompts")
+    parts = LocalParts(Settings.from_env(environment(folder, variables)), "serve")
+    try:
+        check(parts)
+    except ConfigurationError as error:
+        told = error.details["problems"]
+        assert isinstance(told, list)
+        return [str(problem) for problem in told]
+    finally:
+        if "usage_file" in parts.__dict__:
+            parts.usage_file.close()
+    return []
+
+
+def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
+    assert problems(tmp_path, TEST_MODE) == []
+    assert problems(tmp_path, {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY": "sk-x"}) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"LLM_GATEWAY_PROMPT_FOLDER": ""}, "Set LLM_GATEWAY_PROMPT_FOLDER"),
+        ({"LLM_GATEWAY_PROMPT_FOLDER": "/nowhere/at-all"}, "'/nowhere/at-all' is no folder"),
+        ({"LLM_GATEWAY_TEST_MODE": "false"}, "Set LLM_GATEWAY_OPENAI_API_KEY or"),
+        (
+            {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY_FILE": "/nowhere/at-all"},
+            "cannot be read",
+        ),
+        (
+            {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY": '{"other": "x"}'},
+            "none for 'openai'",
+        ),
+        ({"LLM_GATEWAY_ACCESS": ""}, "Set LLM_GATEWAY_KEY_FILE to"),
+        ({"LLM_GATEWAY_ACCESS": "iam"}, "is for AWS"),
+        (
+            {"LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": "/nowhere/at-all"},
+            "LLM_GATEWAY_KEY_FILE: 'at-all.pepper'",
+        ),
+        ({"LLM_GATEWAY_TLS_KEY_FILE": "key.pem"}, "Set both LLM_GATEWAY_TLS_CERTIFICATE_FILE"),
+        (
+            {
+                "LLM_GATEWAY_TLS_KEY_FILE": "/nowhere/at-all",
+                "LLM_GATEWAY_TLS_CERTIFICATE_FILE": "/nowhere/at-all",
+            },
+            "there is no '/nowhere/at-all'",
+        ),
+        (
+            {"LLM_GATEWAY_TLS_KEY_FILE": "/etc/hosts", "LLM_GATEWAY_TLS_CERTIFICATE_FILE": "/etc/hosts"},
+            "no certificate",
+        ),
+        (
+            {"LLM_GATEWAY_USAGE_FILE": "/nowhere/at-all/usage.db"},
+            "LLM_GATEWAY_USAGE_FILE: '/nowhere/at-all/usage.db'",
+        ),
+        ({"LLM_GATEWAY_MODELS": "{"}, "LLM_GATEWAY_MODELS"),
+        ({"LLM_GATEWAY_MODELS_FILE": "/nowhere/at-all"}, "LLM_GATEWAY_MODELS_FILE"),
+        ({"LLM_GATEWAY_BUDGETS": "{"}, "LLM_GATEWAY_BUDGETS"),
+        ({"LLM_GATEWAY_DEFAULT_MODEL": "openai/gpt-none"}, "LLM_GATEWAY_DEFAULT_MODEL"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_told_in_one_sentence(
+    variables: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    (problem,) = problems(tmp_path, {**TEST_MODE, **variables})
+    assert told in problem
+    assert problem.endswith(".")
+
+
+def test_a_usage_file_of_a_newer_version_is_told_of(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    (problem,) = problems(tmp_path, TEST_MODE)
+    assert "version 99" in problem
+
+
+def run(folder: Path, variables: Mapping[str, str], *arguments: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [COMMAND, "serve", *arguments],
+        env=environment(folder, variables),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_the_process_ends_with_2_and_a_line_for_each_problem(tmp_path: Path) -> None:
+    wrong = {"LLM_GATEWAY_PROMPT_FOLDER": "", "LLM_GATEWAY_TLS_KEY_FILE": "key.pem"}
+    code, lines = run(tmp_path, wrong)
+    assert code == 2
+    assert [line.split()[1] for line in lines] == [
+        "LLM_GATEWAY_PROMPT_FOLDER",
+        "LLM_GATEWAY_KEY_FILE",
+        "both",
+    ]
+
+
+def test_values_that_cannot_be_read_are_told_a_line_each(tmp_path: Path) -> None:
+    code, lines = run(
+        tmp_path, {"LLM_GATEWAY_RETRY_LIMIT": "x", "LLM_GATEWAY_TETS": "x"}, "--http-port", "70000"
+    )
+    assert code == 2
+    assert [line.split()[0].removeprefix("LLM_GATEWAY_") for line in lines] == [
+        "HTTP_PORT", "RETRY_LIMIT", "TETS",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_a_port_that_is_taken_is_told_of(door: str, tmp_path: Path) -> None:
+    prompts(tmp_path / "prompts")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, lines = run(tmp_path, TEST_MODE, f"--{door}-port", str(port))
+    assert code == 2
+    assert any("cannot listen on" in line and str(port) in line for line in lines)
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_a_file_of_variables_is_read_in_development_and_the_environment_wins(tmp_path: Path) -> None:
+    written = {**TEST_MODE, "LLM_GATEWAY_LOG_LEVEL": "ERROR", "LLM_GATEWAY_DEFAULT_TIMEOUT_S": "7"}
+    (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in written.items()))
+    with serving(tmp_path, {"LLM_GATEWAY_LOG_LEVEL": "INFO"}) as server:
+        assert server.announced["test_mode"] is True
+    code, lines = run(tmp_path, {"LLM_GATEWAY_ENVIRONMENT": "prod"})
+    assert (code, len(lines)) == (2, 1), "in production it is not read"
+
+
+def test_broken_prompts_are_counted_and_named_and_the_others_served(tmp_path: Path) -> None:
+    (prompts(tmp_path / "prompts") / "broken.md").write_text("{{ nothing")
+    with serving(tmp_path, TEST_MODE) as server:
+        told = server.announced
+        assert (told["prompts"], told["prompts_broken"], told["broken"]) == (2, 1, ["broken.md"])
+        assert server.call().status_code == 200
+
+
+def test_a_key_is_in_no_representation_of_the_settings() -> None:
+    assert "sk-canary" not in repr(Settings.from_env({"LLM_GATEWAY_OPENAI_API_KEY": "sk-canary"}))
