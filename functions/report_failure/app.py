@@ -17,8 +17,9 @@ def build(parts: Parts) -> LambdaHandler:
 
     failures = parts.queue("failure")
 
-    def handle(event: Any, _context: Any) -> None:
+    def handle(event: Any, _context: Any) -> dict[str, Any]:
         run(report_failure(event, failures, parts.telemetry))
+        return {}
 
     return handle
 

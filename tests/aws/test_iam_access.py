@@ -55,9 +55,10 @@ def right_to_call(stack: Stack, what: str) -> Mapping[str, Any]:
 def signed(stack: Stack, role: Role, method: str, path: str, body: object = None) -> Response:
     """One request under AWS Signature Version 4."""
     content = b"" if body is None else json.dumps(body).encode()
+    url = f"{stack.api_url}{path}"
     request = AWSRequest(
         method=method,
-        url=f"{stack.api_url}{path}",
+        url=url,
         data=content,
         headers={"content-type": "application/json"},
     )
@@ -68,7 +69,7 @@ def signed(stack: Stack, role: Role, method: str, path: str, body: object = None
     )
     SigV4Auth(credentials, "execute-api", REGION).add_auth(request)
     headers = dict(request.headers.items())
-    return httpx2.request(method, request.url, content=content, headers=headers, timeout=60)
+    return httpx2.request(method, url, content=content, headers=headers, timeout=60)
 
 
 def recorded_service(stack: Stack, answer: Response) -> set[Any]:
@@ -148,4 +149,4 @@ def test_open_access_answers_without_a_key_and_believes_the_request() -> None:
 )
 def test_cloudformation_refuses_what_a_rule_forbids(parameters: dict[str, str], said: str) -> None:
     with local.running(f"tests-rules-{os.getpid()}") as running, pytest.raises(Exception, match=said):
-        deploy(running, **parameters)
+        deploy(running, lambda _: None, **parameters)

@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from llm_gateway.entrypoints.command_line.app import create_app
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import STACK_NAME, Stack
-from tests.aws.roles import Resources, Role, make_neighbours, operations, user
+from tests.aws.roles import TABLES, Resources, Role, administrator, make_neighbours, operations, user
 
 pytestmark = pytest.mark.aws
 Command = Callable[..., Result]
@@ -79,6 +78,8 @@ def test_authors_and_operators_may_do_their_work_and_nothing_else(
         denied = {name for name in tried.keys() - rights if role.may(tried[name])}
         assert denied == set()
         assert {name for name in rights if role.may(tried[name])} == rights
+    for table in TABLES:  # what was written there is no key and no call
+        assert administrator(stack).may(tried[f"{table}:delete"])
 
 
 def test_an_author_writes_a_prompt_moves_its_label_and_rolls_back(
