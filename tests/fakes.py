@@ -13,7 +13,7 @@ from typing_extensions import override
 from llm_gateway.budget_holds import Hold, Mark, Standing
 from llm_gateway.budget_limits import Amount, Limits, Unit, Width, resets_at
 from llm_gateway.budgets import ThresholdReached
-from llm_gateway.completer import Retry
+from llm_gateway.completer import Completer, Retry, RetryPolicy
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.idempotency import Claim, Earlier
 from llm_gateway.model_catalogue import ModelSpec
@@ -27,6 +27,7 @@ from llm_gateway.models import (
     TokenUsage,
 )
 from llm_gateway.prompts.assembly import Upload
+from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.rebuild import LedgerEntry, StoredRollup
 from llm_gateway.rollup import BucketWidth, Dimensions, Rollup, Totals, rollups_of
 from llm_gateway.stores.memory import InMemoryPromptIndex
@@ -297,6 +298,7 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.ended: list[tuple[UsageRecord, GatewayError | None]] = []
+        self.asking_s: list[float | None] = []
         self.retries: list[Retry] = []
         self.lost: list[UsageRecord] = []
         self.spared: list[UsageRecord] = []
@@ -309,8 +311,9 @@ class RecordingObserver:
         self.unsettled: list[tuple[Hold, Amount]] = []
         self.unsent: list[str] = []
 
-    def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
+    def call_ended(self, record: UsageRecord, error: GatewayError | None, asking_s: float | None) -> None:
         self.ended.append((record, error))
+        self.asking_s.append(asking_s)
 
     def call_retried(self, call_id: str, retry: Retry) -> None:
         self.retries.append(retry)
@@ -345,9 +348,17 @@ class RecordingObserver:
     def note(self, message: str, **facts: Any) -> None:
         self.notes.append((message, facts))
 
+    def warn(self, message: str, **facts: Any) -> None:
+        self.notes.append((message, facts))
+
     def count(self, counts: dict[str, float | None]) -> None:
         self.counts.append(counts)
 
 
 def completion(text: str = "Hello.", usage: TokenUsage | None = None) -> Completion:
     return Completion(text, "stop", usage or TokenUsage(100, 20, 0, 0), "gpt-4o-mini-2024-07-18")
+
+
+def rehearsals() -> Completer:
+    """What answers calls that ask for test mode."""
+    return Completer({"openai": FakeProvider()}, RetryPolicy(limit=3, first_wait_s=0))

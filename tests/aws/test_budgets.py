@@ -39,16 +39,9 @@ def upstream() -> Iterator[Upstream]:
         yield server
 
 
-def environment(stack: Stack) -> dict[str, str]:
-    deployed = stack.functions.get_function_configuration(
-        FunctionName=stack.outputs["CallPromptFunctionName"]
-    )
-    return dict(deployed["Environment"]["Variables"])
-
-
 def item_of(stack: Stack, budget: str) -> dict[str, Any]:
     dynamodb = boto3.client("dynamodb", **stack.emulator.client_arguments)  # type: ignore[call-overload]
-    table = environment(stack)["LLM_GATEWAY_BUDGET_TABLE"]
+    table = stack.settings_of(stack.outputs["CallPromptFunctionName"])["LLM_GATEWAY_BUDGET_TABLE"]
     items = dynamodb.scan(TableName=table)["Items"]
     [item] = [item for item in items if item["pk"]["S"] == budget]
     return dict(item)
@@ -68,7 +61,8 @@ def test_fifty_at_once_do_not_cross_a_limit_together(
         "LLM_GATEWAY_OPENAI_BASE_URL": upstream.url,
         "LLM_GATEWAY_BUDGETS": json.dumps({service: {"day_usd": str(limit), "month_usd": "1"}}),
     }
-    parts = Parts(Settings.from_env({**environment(stack), **overrides}), "call_prompt")
+    variables = stack.settings_of(stack.outputs["CallPromptFunctionName"]) | overrides
+    parts = Parts(Settings.from_env(variables), "call_prompt")
     request = CallRequest.model_validate({"prompt": "limited", "calling_service": service})
 
     async def call(number: int) -> CallResponse | BudgetExceeded:
@@ -105,16 +99,9 @@ def test_the_deployed_function_keeps_budgets_and_tells_the_bus_when_one_is_used_
     events.put_rule(Name="budgets", EventPattern=json.dumps({"source": ["llm-gateway"]}))
     events.put_targets(Rule="budgets", Targets=[{"Id": "queue", "Arn": arn}])
     service, name = f"shop-{uuid.uuid4().hex[:8]}", stack.outputs["CallPromptFunctionName"]
-    before = environment(stack)
-    budgets = json.dumps({service: {"day_tokens": 230}})
-    stack.functions.update_function_configuration(
-        FunctionName=name, Environment={"Variables": {**before, "LLM_GATEWAY_BUDGETS": budgets}}
-    )
-    try:
+    with stack.settings(name, LLM_GATEWAY_BUDGETS=json.dumps({service: {"day_tokens": 230}})):
         call = {"prompt": "limited", "calling_service": service}
         ends = [stack.invoke(call) for _ in range(5)]
-    finally:
-        stack.functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
     codes = [end["error"]["code"] if "error" in end else "answered" for end in ends]
     assert (codes[0], codes[-1]) == ("answered", "budget_exceeded")
     told: list[dict[str, Any]] = []

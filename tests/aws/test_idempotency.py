@@ -37,11 +37,9 @@ def parts(stack: Stack, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> 
     upload_and_wait(stack, "once.md", b"Say hello to {{ name }}.")
     for name, value in stack.command_environment.items():
         monkeypatch.setenv(name, value)
-    deployed = stack.functions.get_function_configuration(
-        FunctionName=stack.outputs["CallPromptFunctionName"]
-    )
     overrides = {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_BASE_URL": upstream.url}
-    return Parts(Settings.from_env({**deployed["Environment"]["Variables"], **overrides}), "call_prompt")
+    variables = stack.settings_of(stack.outputs["CallPromptFunctionName"]) | overrides
+    return Parts(Settings.from_env(variables), "call_prompt")
 
 
 def test_fifty_duplicates_at_once_are_one_call_and_one_payment(

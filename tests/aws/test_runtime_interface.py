@@ -75,12 +75,9 @@ def runtime(function: str, logical_id: str, stack: Stack) -> Iterator[str]:
 
 def environment(logical_id: str, function: str, stack: Stack) -> dict[str, str]:
     """The variables that the deployed function has, and what leads the SDKs to the local AWS."""
-    deployed = stack.functions.get_function_configuration(
-        FunctionName=stack.outputs["CallPromptFunctionName"]
-    )
     path = [artefact(logical_id), *(artefact(x) / "python" for x in ("DependenciesLayer", "GatewayLayer"))]
     return {
-        **deployed["Environment"]["Variables"],
+        **stack.settings_of(stack.outputs["CallPromptFunctionName"]),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": ":".join(map(str, path)),
         "AWS_ENDPOINT_URL": stack.emulator.endpoint,

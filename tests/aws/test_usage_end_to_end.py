@@ -107,27 +107,11 @@ def test_sums_equal_the_answers_of_hundreds_of_calls_while_the_counting_function
     assert_equal(totals(gateway, service), answers)
 
 
-@contextmanager
-def without_ledger(stack: Stack) -> Iterator[None]:
-    """call_prompt writes to a table that is not there."""
-    name = stack.outputs["CallPromptFunctionName"]
-    variables = stack.functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-
-    def set_table(table: str) -> None:
-        changed = {**variables, "LLM_GATEWAY_USAGE_TABLE": table}
-        stack.functions.update_function_configuration(FunctionName=name, Environment={"Variables": changed})
-
-    set_table("nowhere")
-    try:
-        yield
-    finally:
-        set_table(variables["LLM_GATEWAY_USAGE_TABLE"])
-
-
 def test_calls_made_while_the_ledger_is_away_are_counted_once_it_is_back(gateway: Stack) -> None:
     service = f"away-{uuid.uuid4().hex[:8]}"
     call(gateway, "warm")
-    with without_ledger(gateway):
+    name = gateway.outputs["CallPromptFunctionName"]
+    with gateway.settings(name, LLM_GATEWAY_USAGE_TABLE="nowhere"):
         answers = [call(gateway, service) for _ in range(12)]
     wait_until(lambda: totals(gateway, service)["requests"] >= len(answers), "the queue is drained")
     assert_equal(totals(gateway, service), answers)

@@ -117,13 +117,8 @@ def test_no_function_may_read_another_file_of_that_bucket(subscribed: tuple[Stac
     stack.s3.put_object(Bucket=RATES, Key="other.json", Body=json.dumps(NEGOTIATED).encode())
     functions = stack.functions.list_functions()["Functions"]
     [name] = [f["FunctionName"] for f in functions if "ListModels" in f["FunctionName"]]
-    variables = stack.functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-    changed = {**variables, "LLM_GATEWAY_MODELS_FILE": f"s3://{RATES}/other.json"}
-    stack.functions.update_function_configuration(FunctionName=name, Environment={"Variables": changed})
-    try:
+    with stack.settings(name, LLM_GATEWAY_MODELS_FILE=f"s3://{RATES}/other.json"):
         assert stack.request("GET", "/v1/models").status_code >= 500
-    finally:
-        stack.functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
     assert stack.request("GET", "/v1/models").status_code == 200
 
 

@@ -42,6 +42,7 @@ EVENTS = (  # a function and an event
     ("reconcile", "reconcile_schedule"),
     ("roll_up_usage", "roll_up_usage_batch"),
     ("drain_usage", "drain_usage_batch"),
+    ("authorize", "authorize_request"),
     ("publish_usage", "publish_usage_batch"),
 )
 _PASSED_ON = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -123,10 +124,9 @@ def _variables(function: str, stack: Stack) -> Mapping[str, str]:
         StackName=STACK_NAME, LogicalResourceId=_logical_id(function)
     )
     name = resource["StackResourceDetail"]["PhysicalResourceId"]
-    deployed = stack.functions.get_function_configuration(FunctionName=name)
     return {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        **deployed["Environment"]["Variables"],
+        **stack.settings_of(name),
         "AWS_ENDPOINT_URL": stack.emulator.endpoint,
         "AWS_ACCESS_KEY_ID": arguments["aws_access_key_id"],
         "AWS_SECRET_ACCESS_KEY": arguments["aws_secret_access_key"],

@@ -39,10 +39,11 @@ def test_a_call_over_http_is_answered_counted_and_logged(functions: Functions, s
     assert line["environment"] == "local"
     assert line["call_id"] == body["call_id"]
     assert line["request_id"] == read_event("call_prompt_http")["requestContext"]["requestId"]
-    [directive] = line["_aws"]["CloudWatchMetrics"]
-    named = {metric["Name"]: line[metric["Name"]] for metric in directive["Metrics"]}
+    directives = line["_aws"]["CloudWatchMetrics"]
+    named = {m["Name"]: line[m["Name"]] for directive in directives for m in directive["Metrics"]}
     assert (named["Calls"], named["InputTokens"]) == (1, body["usage"]["input_tokens"])
-    assert all(dimension in line for dimension in directive["Dimensions"][0])
+    assert named["UpstreamLatency"] + named["OverheadLatency"] == named["CallLatency"]
+    assert all(dimension in line for directive in directives for dimension in directive["Dimensions"][0])
     assert (served["Requests"], served["service"]) == ([1.0], "call_prompt")
 
 

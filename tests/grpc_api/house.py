@@ -35,7 +35,7 @@ from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.stores.folder import FolderPromptFiles
 from llm_gateway.stores.folder_index import FolderPromptIndex
 from llm_gateway.usage import UsageRecord
-from tests.fakes import InMemoryOutcomes, InMemoryUsage, RecordingObserver
+from tests.fakes import InMemoryOutcomes, InMemoryUsage, RecordingObserver, rehearsals
 
 PATIENCE_S = 20.0
 MAX_MESSAGE_BYTES = 100_000
@@ -144,6 +144,7 @@ class Plan:
             now=_now,
             new_id=lambda: next(ids),
             test_mode=self.vendor is None,
+            rehearsals=rehearsals,
         )
         outcomes = InMemoryOutcomes()
         idempotent = IdempotentCalls(

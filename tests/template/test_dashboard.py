@@ -59,7 +59,7 @@ def emitted(capture: pytest.CaptureFixture[str]) -> set[tuple[str, tuple[str, ..
     metrics = EmbeddedMetrics("dashboard", "dev")
     telemetry, call = Telemetry("dashboard", "dev", "INFO", metrics), record()
     model = ModelCatalogue.packaged().find("openai", "gpt-4o-mini")
-    telemetry.call_ended(call, None)
+    telemetry.call_ended(call, None, 0.5)
     telemetry.call_retried("call", Retry(1, model, ProviderRateLimited("…"), model, 0.1))
     telemetry.usage_not_recorded(call, StoreUnavailable("…"))
     telemetry.ledger_refused(call, StoreUnavailable("…"))
@@ -103,7 +103,7 @@ def test_calling_services_are_summed_from_fields_of_the_calls_log_lines(
     [query] = [w["properties"]["query"] for w in filled()["widgets"] if w["type"] == "log"]
     assert re.findall(r"SOURCE '([^']+)'", query) == ["stack-CallPromptLogs", "stack-CallPromptAsyncLogs"]
     Telemetry("dashboard_log", "dev", "INFO", EmbeddedMetrics("dashboard_log", "dev")).call_ended(
-        record(), None
+        record(), None, 0.5
     )
     line = json.loads(capsys.readouterr().out)
     assert re.search(re.findall(r"message like /(.+?)/", query)[0], line["message"])

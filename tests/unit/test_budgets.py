@@ -45,6 +45,7 @@ from tests.fakes import (
     RecordingObserver,
     ScriptedProvider,
     completion,
+    rehearsals,
 )
 
 FREE = {"provider": "openai", "name": "free", "like": "openai/gpt-4o-mini", "price": None}
@@ -86,6 +87,7 @@ class Shop:
             now=lambda: self.now,
             new_id=lambda: f"call-{self.calls}",
             test_mode=False,
+            rehearsals=rehearsals,
             budgets=Budgets(limits, self.store, self.notices, self.observer),
         )
         body = CallRequest.model_validate({"prompt": "hello", "calling_service": service, **request})
@@ -108,6 +110,14 @@ def test_what_a_call_cost_is_counted_and_nothing_stays_held() -> None:
     assert [amount for _, amount in at.store.spent] == [Amount(Decimal("0.015"), 100_000)]
     assert answer.cost_usd == Decimal("0.015")
     assert at.store.holds == {}
+
+
+def test_a_call_that_asks_for_test_mode_costs_no_budget_and_needs_none() -> None:
+    at = Shop({"shop": {"day_usd": "0.015"}})
+    at.call()
+    at.refused()
+    assert at.call(test_mode=True).test_mode is True
+    assert [amount for _, amount in at.store.spent] == [Amount(Decimal("0.015"), 100_000)]
 
 
 def test_over_budget_is_a_429_with_the_reset_time_and_nobody_is_asked() -> None:

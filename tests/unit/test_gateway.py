@@ -39,6 +39,7 @@ from tests.fakes import (
     RecordingObserver,
     ScriptedProvider,
     completion,
+    rehearsals,
 )
 
 PROMPT = b"""---
@@ -87,6 +88,7 @@ class House:
             now=lambda: NOON,
             new_id=lambda: next(self.ids),
             test_mode=False,
+            rehearsals=rehearsals,
         )
 
     def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:
@@ -123,6 +125,26 @@ def test_the_ledger_holds_what_the_answer_says() -> None:
     assert (record.status, record.calling_service, record.request_id) == ("answered", "shop", "req-1")
     assert record.cost_usd == answer.cost_usd == Decimal("0.004")
     assert (record.prompt, record.prompt_version, record.model) == ("hello.prompt", "v1", "gpt-4o")
+
+
+def test_a_call_may_ask_for_test_mode_where_others_are_paid_for() -> None:
+    at = house()
+    at.upload("mocked.prompt", b"---\ngateway.mock: {answer: rehearsed, delayMs: 0}\n---\nHello")
+    answer = at.call(prompt="mocked", variables={}, test_mode=True)
+    assert (answer.text, answer.test_mode) == ("rehearsed", True)
+    assert at.provider.asked == []
+    [record] = at.usage.records.values()
+    assert record.test_mode is True
+    assert at.call().test_mode is False
+
+
+def test_what_is_told_of_a_call_is_how_long_models_were_asked() -> None:
+    at = house(0.05, completion())
+    at.call()
+    [asking_s] = at.observer.asking_s
+    [record] = at.usage.records.values()
+    assert asking_s is not None
+    assert 0.05 <= asking_s <= record.latency_ms / 1000 + 0.001
 
 
 def test_what_a_caller_attaches_is_on_the_ledger_also_of_a_replay() -> None:

@@ -38,6 +38,9 @@ def test_prompts_that_nobody_could_check_are_a_warning_and_a_metric(
     assert metric["PromptsUnchecked"] == [1.0]
 
 
+_BY_MODEL = {"Calls", "CallsReplayed", "CallErrors", "InputTokens", "OutputTokens", "CallLatency"}
+
+
 def record() -> UsageRecord:
     return UsageRecord(
         call_id="call-1",
@@ -63,8 +66,8 @@ def test_what_a_caller_attaches_is_in_no_line_but_that_which_brings_a_lost_recor
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     told, attached = telemetry("attached", "DEBUG"), replace(record(), metadata={"k": "CANARY"})
-    told.call_ended(attached, None)
-    told.call_ended(attached, ProviderRateLimited("Slow down."))
+    told.call_ended(attached, None, 0.5)
+    told.call_ended(attached, ProviderRateLimited("Slow down."), 0.5)
     told.ledger_refused(attached, StoreUnavailable("…"))
     told.refused(InvalidParameter("…", param="metadata.CANARY"), "request-1")
     assert "CANARY" not in capsys.readouterr().out
@@ -79,15 +82,19 @@ def test_what_a_caller_attaches_is_in_no_line_but_that_which_brings_a_lost_recor
 def test_a_calls_metrics_do_not_depend_on_the_level_of_the_log(
     level: str, error: ProviderRateLimited | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    telemetry(f"metrics_{level}_{error is None}", level).call_ended(record(), error)
-    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    [directive] = line["_aws"]["CloudWatchMetrics"]
-    names = {metric["Name"] for metric in directive["Metrics"]}
-    assert names == {"Calls", "CallsReplayed", "CallErrors", "InputTokens", "OutputTokens", "CallLatency"}
-    assert set(directive["Dimensions"][0]) == {"environment", "service", "provider", "model"}
-    assert all(name in line for name in (*names, *directive["Dimensions"][0]))
-    assert "CostUSD" not in line, "unknown is not zero"
-    assert ("message" in line) == (level in ("DEBUG", "INFO") or (level == "WARNING" and error is not None))
+    telemetry(f"metrics_{level}_{error is None}", level).call_ended(record(), error, 0.5)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    by_model, whole = [(line, d) for line in lines for d in line["_aws"]["CloudWatchMetrics"]]
+    for (line, directive), names, dimensions in (
+        (by_model, _BY_MODEL, {"environment", "service", "provider", "model"}),
+        (whole, {"UpstreamLatency", "OverheadLatency"}, {"environment", "service"}),
+    ):
+        assert {metric["Name"] for metric in directive["Metrics"]} == names
+        assert set(directive["Dimensions"][0]) == dimensions
+        assert all(name in line for name in (*names, *dimensions))
+        assert "CostUSD" not in line, "unknown is not zero"
+    logged = level in ("DEBUG", "INFO") or (level == "WARNING" and error is not None)
+    assert [line for line in lines if "message" in line] == (lines if logged else [])
 
 
 def test_a_failed_call_is_told_with_the_chain_of_its_causes_and_without_their_words(
@@ -101,7 +108,7 @@ def test_a_failed_call_is_told_with_the_chain_of_its_causes_and_without_their_wo
             raise ValueError("SECRET") from cause
     except ValueError as cause:
         error.__cause__ = cause
-    telemetry("failed_call").call_ended(record(), error)
+    telemetry("failed_call").call_ended(record(), error, 0.5)
     out = capsys.readouterr().out
     assert "SECRET" not in out
     line = json.loads(out)

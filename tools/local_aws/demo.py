@@ -45,6 +45,7 @@ class Demo:
         self.structured()
         self.queue()
         self.canary_and_rollback()
+        self.who_may_call()
         self.statistics()
         self.log_line()
         self.usage_table()
@@ -198,7 +199,11 @@ class Demo:
         return {c: self._call({**request, "sticky_key": c})["prompt"]["version"] for c in callers}
 
     def _command(self, *arguments: str) -> None:
-        """Run the author's command line on the local AWS, and show what it says."""
+        """Show what the command line says."""
+        _tell(self._said(*arguments).replace("\n", "\n   "))
+
+    def _said(self, *arguments: str) -> str:
+        """Run the command line on the local AWS; what it says."""
         run = subprocess.run(
             [str(Path(sys.executable).with_name("llm-gateway")), *arguments],
             env={**self._stack.command_environment, "PATH": "/usr/bin:/bin"},
@@ -207,11 +212,30 @@ class Demo:
             check=False,
         )
         _check(run.returncode == 0, f"the command succeeds: {run.stderr.strip()}")
-        _tell(run.stdout.strip().replace("\n", "\n   "))
+        return run.stdout.strip()
+
+    def who_may_call(self) -> None:
+        """A key, and what it does not open."""
+        arguments = ("keys", "create", "newsletter", "--prompt", "marketing/", "--expires-in", "90d")
+        _title("11. Who may call", f"llm-gateway {' '.join(arguments)}")
+        key = self._said(*arguments)
+        _tell(f"{key[:17]}… is shown once; the gateway keeps a hash of it")
+        call = {"prompt": "support/reply", "variables": _VARIABLES}
+        for what, body, given in (
+            ("no key", call, ""),
+            ("a prompt out of its reach", call, key),
+            ("another service's name", {**call, "calling_service": "shop"}, key),
+        ):
+            error = self._stack.request("POST", "/v1/call", body=body, key=given).json()["error"]
+            _check(error["code"] in ("unauthorized", "forbidden"), f"{what} is refused")
+            _tell(f"{what:<28} {error['code']}: {error['message']}")
+        listed = self._stack.request("GET", "/v1/prompts", key=key).json()["prompts"]
+        _tell(f"{'what it sees':<28} {', '.join(prompt['path'] for prompt in listed)}")
+        self._shown.append("a key that opens what it is for, and nothing else")
 
     def statistics(self) -> None:
         """Sums that equal the answers."""
-        _title("11. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
+        _title("12. What it all cost", "GET /v1/usage?group_by=calling_service&group_by=model")
         calls = len(self._answers) + self._replays
         wait_until(lambda: self._usage()["totals"]["requests"] >= calls, "every call is counted")
         usage = self._usage()
@@ -225,7 +249,7 @@ class Demo:
 
     def log_line(self) -> None:
         """A log without content."""
-        _title("12. What the log knows", "CloudWatch Logs, the last call's line")
+        _title("13. What the log knows", "CloudWatch Logs, the last call's line")
         call_id = self._answers[-1]["call_id"]
         found: list[dict[str, Any]] = []
 
@@ -240,7 +264,7 @@ class Demo:
 
     def usage_table(self) -> None:
         """The same sums for an operator's eyes, and the ledger behind them."""
-        _title("13. Where the money goes", "llm-gateway usage show --days 2")
+        _title("14. Where the money goes", "llm-gateway usage show --days 2")
         self._command("usage", "show", "--days", "2")
         self._shown.append("who spent what, as a table with bars")
 

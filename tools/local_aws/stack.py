@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -123,6 +124,30 @@ class Stack:
         for message in messages:
             self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return [json.loads(message["Body"]) for message in messages]
+
+    def settings_of(self, function: str) -> dict[str, str]:
+        """The variables of a function, by its name or the ARN of its alias."""
+        found = self.functions.get_function_configuration(FunctionName=function)
+        return dict(found["Environment"]["Variables"])
+
+    @contextmanager
+    def settings(self, function: str, **variables: str) -> Iterator[None]:
+        """Run a function with other variables for a while, as a deployment would give them to it."""
+        before = self.settings_of(function)
+        self._set(function, {**before, **variables})
+        try:
+            yield
+        finally:
+            self._set(function, before)
+
+    def _set(self, function: str, variables: Mapping[str, str]) -> None:
+        name, alias = function, ""
+        if function.startswith("arn:"):
+            *_, name, alias = function.split(":")
+        self.functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+        if alias:
+            version = self.functions.publish_version(FunctionName=name)["Version"]
+            self.functions.update_alias(FunctionName=name, Name=alias, FunctionVersion=version)
 
     @property
     def command_environment(self) -> dict[str, str]:

@@ -27,7 +27,7 @@ class EmbeddedMetrics:
         self._environment = environment
 
     def call_ended(
-        self, record: UsageRecord, error: GatewayError | None, *, logged: bool
+        self, record: UsageRecord, error: GatewayError | None, asking_s: float | None, *, logged: bool
     ) -> Mapping[str, Any]:
         """See Metrics.call_ended."""
         counts = {
@@ -38,10 +38,13 @@ class EmbeddedMetrics:
             "OutputTokens": record.usage.output_tokens,
             "CostUSD": None if record.cost_usd is None else float(record.cost_usd),
         }
+        parts = _parts(record, asking_s)
         if logged:
-            return _embedded(counts, record)
+            return _embedded(counts, parts, record)
         dimensions = {"provider": record.provider, "model": record.model}
         self.count(counts, {"CallLatency": record.latency_ms}, dimensions)
+        if parts:
+            self.count({}, parts, {})
         return {}
 
     def served(self, method: str, path: str, status: int, duration_ms: float) -> None:  # noqa: ARG002
@@ -66,7 +69,17 @@ class EmbeddedMetrics:
         metrics.flush_metrics()
 
 
-def _embedded(counts: Mapping[str, float | None], record: UsageRecord) -> dict[str, Any]:
+def _parts(record: UsageRecord, asking_s: float | None) -> dict[str, float]:
+    """Where a call's time went: to models, and to the gateway; nothing if no model was asked."""
+    if asking_s is None:
+        return {}
+    asking_ms = min(round(asking_s * 1000), record.latency_ms)
+    return {"UpstreamLatency": asking_ms, "OverheadLatency": record.latency_ms - asking_ms}
+
+
+def _embedded(
+    counts: Mapping[str, float | None], parts: Mapping[str, float], record: UsageRecord
+) -> dict[str, Any]:
     """What makes a log line a set of metrics as well; the dimensions are fields of the line already.
 
     Source: CloudWatch embedded metric format specification.
@@ -78,5 +91,11 @@ def _embedded(counts: Mapping[str, float | None], record: UsageRecord) -> dict[s
         "Dimensions": [["environment", "service", "provider", "model"]],
         "Metrics": [*definitions, {"Name": "CallLatency", "Unit": "Milliseconds"}],
     }
-    emf = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
-    return {**known, "CallLatency": record.latency_ms, "_aws": emf}
+    whole = {  # of all models together: an alarm watches it
+        "Namespace": NAMESPACE,
+        "Dimensions": [["environment", "service"]],
+        "Metrics": [{"Name": name, "Unit": "Milliseconds"} for name in parts],
+    }
+    directives = [directive, *([whole] if parts else [])]
+    emf = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}
+    return {**known, **parts, "CallLatency": record.latency_ms, "_aws": emf}

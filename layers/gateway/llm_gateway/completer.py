@@ -99,11 +99,13 @@ class Tally:
         told: Hears of every failure after which the call goes on.
         attempts: Attempts begun.
         spent: What was billed for them.
+        asking_s: Seconds that went by while models were asked, the waits between attempts included.
     """
 
     told: OnRetry
     attempts: int = 0
     spent: list[Spending] = field(default_factory=list)
+    asking_s: float = 0.0
 
     def bill(self, model: ModelSpec, usage: TokenUsage | None) -> None:
         """Add what an answer was billed, if the vendor says."""
@@ -169,7 +171,11 @@ class Completer:
         self, route: Route, messages: Sequence[Message], deadline: Deadline, tally: Tally
     ) -> Completion:
         """One model's answer."""
-        provider, before = self._providers[route.model.provider], tally.attempts
+        provider, before, began_s = (
+            self._providers[route.model.provider],
+            tally.attempts,
+            deadline.elapsed_s(),
+        )
         if deadline.remaining_s() == 0:
             raise _timeout(deadline, before)
 
@@ -189,6 +195,8 @@ class Completer:
                 return await self._retrying(route.model, deadline, tally)(attempt)
         except TimeoutError as error:
             raise _timeout(deadline, tally.attempts) from error
+        finally:
+            tally.asking_s += deadline.elapsed_s() - began_s
 
     def _retrying(self, model: ModelSpec, deadline: Deadline, tally: Tally) -> AsyncRetrying:
         def out_of_patience(state: RetryCallState) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from prometheus_client import (
@@ -15,10 +16,13 @@ from prometheus_client import (
 )
 
 from llm_gateway.errors import GatewayError
+from llm_gateway.models import TokenUsage
 from llm_gateway.usage import UsageRecord
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
+_TOKENS = tuple(field.name for field in fields(TokenUsage))
 _CALL_S = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
+_OVERHEAD_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -39,6 +43,12 @@ class PrometheusMetrics:
         self._call_s = Histogram(
             "llm_gateway_call_duration_seconds", "Time of calls.", model, buckets=_CALL_S, registry=registry
         )
+        self._overhead_s = Histogram(
+            "llm_gateway_call_overhead_seconds",
+            "Time of calls in which no model was asked.",
+            buckets=_OVERHEAD_S,
+            registry=registry,
+        )
         self._request_s = Histogram(
             "llm_gateway_request_duration_seconds",
             "Time of requests by route and status.",
@@ -54,16 +64,19 @@ class PrometheusMetrics:
         self,
         record: UsageRecord,
         error: GatewayError | None,  # noqa: ARG002
+        asking_s: float | None,
         *,
         logged: bool,  # noqa: ARG002
     ) -> Mapping[str, Any]:
         """See Metrics.call_ended."""
         model = (record.provider, record.model)
         self._calls.labels(*model, record.status).inc()
-        for kind in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
+        for kind in _TOKENS:
             self._tokens.labels(*model, kind.removesuffix("_tokens")).inc(getattr(record.usage, kind) or 0)
         self._cost.labels(*model).inc(float(record.cost_usd or 0))
         self._call_s.labels(*model).observe(record.latency_ms / 1000)
+        if asking_s is not None:
+            self._overhead_s.observe(max(0.0, record.latency_ms / 1000 - asking_s))
         return {}
 
     def served(self, method: str, path: str, status: int, duration_ms: float) -> None:

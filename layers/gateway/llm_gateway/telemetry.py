@@ -29,7 +29,7 @@ class Metrics(Protocol):
     """Counts what Telemetry is told of."""
 
     def call_ended(
-        self, record: UsageRecord, error: GatewayError | None, *, logged: bool
+        self, record: UsageRecord, error: GatewayError | None, asking_s: float | None, *, logged: bool
     ) -> Mapping[str, Any]:
         """Count a call; returns what its log line is to hold as well, if it has one."""
         ...
@@ -63,11 +63,11 @@ class Telemetry:
         self.logger = Logger(service=function, level=level, environment=environment)
         self._metrics = metrics
 
-    def call_ended(self, record: UsageRecord, error: GatewayError | None) -> None:
+    def call_ended(self, record: UsageRecord, error: GatewayError | None, asking_s: float | None) -> None:
         """One line for each call that reached a provider; its metrics are part of it."""
         level = logging.INFO if error is None else logging.WARNING
         logged = self.logger.log_level <= level
-        metrics = self._metrics.call_ended(record, error, logged=logged)
+        metrics = self._metrics.call_ended(record, error, asking_s, logged=logged)
         if not logged:
             return
         line = {**_loggable(record), **_cause(error), **metrics}

@@ -72,6 +72,10 @@ class CallRequest(Wire):
         "and in events. At most 16, and 256 bytes as JSON.",
         examples=[{"team": "checkout", "tenant": "42"}],
     )
+    test_mode: bool = Field(
+        False,
+        description="True has a fake provider answer, as a deployment in test mode does: nothing is paid.",
+    )
     idempotency_key: Annotated[str, Field(pattern=IDEMPOTENCY_KEY)] | None = Field(
         None,
         description="The same key with the same request gives the first answer again, at no cost. "

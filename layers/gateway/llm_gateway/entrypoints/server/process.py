@@ -6,7 +6,8 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import grpc
@@ -158,16 +159,21 @@ async def _follow_prompts(parts: LocalParts) -> None:
 
 
 async def _look_after(parts: LocalParts) -> None:
-    """Repair what the watching missed, as it does on some network disks, and forget what is too old."""
-    turn = 0
-    while True:
-        if turn % _FORGET_EVERY == 0:
-            now = datetime.now(UTC)
-            await parts.usage.forget(now - timedelta(days=parts.settings.usage_retention_days))
-            await parts.outcomes.forget(now)
+    """Forget what is too old, and repair what the watching missed, as it does on some network disks."""
+    for turn in count():
+        try:
+            if turn % _FORGET_EVERY == 0:
+                await _forget(parts)
+            await parts.indexer.reconcile()
+        except Exception as error:  # the next turn may do better
+            parts.telemetry.crashed(error, None)
         await asyncio.sleep(_RECONCILE_EVERY_S)
-        await parts.indexer.reconcile()
-        turn += 1
+
+
+async def _forget(parts: LocalParts) -> None:
+    now = parts.now()
+    await parts.usage.forget(now - timedelta(days=parts.settings.usage_retention_days))
+    await parts.outcomes.forget(now)
 
 
 async def _drain(parts: LocalParts) -> None:

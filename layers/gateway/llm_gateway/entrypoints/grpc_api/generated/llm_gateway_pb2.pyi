@@ -343,6 +343,7 @@ class CallPromptRequest(_message.Message):
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    TEST_MODE_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """Path of the prompt, 1 to 512 characters; the extension may be left out where only one file fits. Required."""
     version: _builtins.str
@@ -363,6 +364,8 @@ class CallPromptRequest(_message.Message):
     """The caller's own name for this call; it is in the answer and in the logs."""
     idempotency_key: _builtins.str
     """The same key with the same request gives the first answer again, at no cost."""
+    test_mode: _builtins.bool
+    """True has a fake provider answer, as a deployment in test mode does: nothing is paid."""
     @_builtins.property
     def variables(self) -> _struct_pb2.Struct:
         """Values of the prompt's variables. Whole numbers up to 2^53 come to the prompt as such: 3 is 3, not 3.0."""
@@ -400,10 +403,11 @@ class CallPromptRequest(_message.Message):
         correlation_id: _builtins.str | None = ...,
         idempotency_key: _builtins.str | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        test_mode: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "model", b"model", "output", b"output", "parameters", b"parameters", "provider", b"provider", "sticky_key", b"sticky_key", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_test_mode", b"_test_mode", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "model", b"model", "output", b"output", "parameters", b"parameters", "provider", b"provider", "sticky_key", b"sticky_key", "test_mode", b"test_mode", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "metadata", b"metadata", "model", b"model", "output", b"output", "parameters", b"parameters", "prompt", b"prompt", "provider", b"provider", "sticky_key", b"sticky_key", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service", "_correlation_id", b"_correlation_id", "_idempotency_key", b"_idempotency_key", "_label", b"_label", "_model", b"_model", "_provider", b"_provider", "_sticky_key", b"_sticky_key", "_test_mode", b"_test_mode", "_timeout", b"_timeout", "_version", b"_version", "calling_service", b"calling_service", "correlation_id", b"correlation_id", "idempotency_key", b"idempotency_key", "label", b"label", "metadata", b"metadata", "model", b"model", "output", b"output", "parameters", b"parameters", "prompt", b"prompt", "provider", b"provider", "sticky_key", b"sticky_key", "test_mode", b"test_mode", "timeout", b"timeout", "variables", b"variables", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__calling_service: _TypeAlias = _typing.Literal["calling_service"]  # noqa: Y015
     _WhichOneofArgType__calling_service: _TypeAlias = _typing.Literal["_calling_service", b"_calling_service"]  # noqa: Y015
@@ -419,6 +423,8 @@ class CallPromptRequest(_message.Message):
     _WhichOneofArgType__provider: _TypeAlias = _typing.Literal["_provider", b"_provider"]  # noqa: Y015
     _WhichOneofReturnType__sticky_key: _TypeAlias = _typing.Literal["sticky_key"]  # noqa: Y015
     _WhichOneofArgType__sticky_key: _TypeAlias = _typing.Literal["_sticky_key", b"_sticky_key"]  # noqa: Y015
+    _WhichOneofReturnType__test_mode: _TypeAlias = _typing.Literal["test_mode"]  # noqa: Y015
+    _WhichOneofArgType__test_mode: _TypeAlias = _typing.Literal["_test_mode", b"_test_mode"]  # noqa: Y015
     _WhichOneofReturnType__timeout: _TypeAlias = _typing.Literal["timeout"]  # noqa: Y015
     _WhichOneofArgType__timeout: _TypeAlias = _typing.Literal["_timeout", b"_timeout"]  # noqa: Y015
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
@@ -437,6 +443,8 @@ class CallPromptRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__provider) -> _WhichOneofReturnType__provider | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sticky_key) -> _WhichOneofReturnType__sticky_key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__test_mode) -> _WhichOneofReturnType__test_mode | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout) -> _WhichOneofReturnType__timeout | None: ...
     @_typing.overload
