@@ -21,6 +21,7 @@ NO_MODEL = [
     "reconcile",
     "roll_up_usage",
     "publish_usage",
+    "report_failure",
 ]
 
 

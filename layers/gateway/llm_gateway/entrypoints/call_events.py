@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.direct_invoke import lambda_time_left
 from llm_gateway.entrypoints.loading import InvocationFailed
-from llm_gateway.errors import GatewayError, StoreUnavailable, internal_error
+from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models import Json
 from llm_gateway.provider_errors import ProviderError
@@ -94,10 +94,7 @@ class CallEvents:
             return await self._call(event, context.aws_request_id, time_left)
         except GatewayError as error:
             self._observer.refused(error, context.aws_request_id)
-            raise CallFailed(_failure(error, event, context.aws_request_id)) from None
-        except Exception as error:
-            self._observer.crashed(error, context.aws_request_id)
-            raise CallFailed(_failure(internal_error(), event, context.aws_request_id)) from None
+            raise CallFailed(failure(error, event, context.aws_request_id)) from None
 
     async def answer_batch(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Answer the messages of a batch side by side; those to be delivered again are named."""
@@ -117,7 +114,7 @@ class CallEvents:
             self._observer.refused(error, message_id)
             if _may_be_mended(error):
                 return False
-            queue, result = self._failures, _failure(error, body, message_id)
+            queue, result = self._failures, failure(error, body, message_id)
         except Exception as error:
             self._observer.crashed(error, message_id)
             return False
@@ -150,7 +147,8 @@ def is_batch(event: object) -> bool:
     return all(isinstance(r, Mapping) and r.get("eventSource") == "aws:sqs" for r in event["Records"])
 
 
-def _failure(error: GatewayError, event: object, event_id: str) -> Result:
+def failure(error: GatewayError, event: object, event_id: str | None) -> Result:
+    """The result of a call that failed, under the name that its caller gave it if that is one."""
     given = event.get("correlation_id") if isinstance(event, Mapping) else None
     known = isinstance(given, str) and CORRELATION_ID.fullmatch(given)
     return {**error.to_wire(event_id), "correlation_id": given if known else None}
