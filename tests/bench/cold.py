@@ -43,6 +43,7 @@ EVENTS = (  # a function and an event
     ("roll_up_usage", "roll_up_usage_batch"),
     ("drain_usage", "drain_usage_batch"),
     ("authorize", "authorize_request"),
+    ("report_failure", "report_failure_crashed"),
     ("publish_usage", "publish_usage_batch"),
 )
 _PASSED_ON = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -224,7 +224,7 @@ class Demo:
         for what, body, given in (
             ("no key", call, ""),
             ("a prompt out of its reach", call, key),
-            ("another service's name", {**call, "calling_service": "shop"}, key),
+            ("another service's name", {"prompt": "marketing/subject_lines", "calling_service": "shop"}, key),
         ):
             error = self._stack.request("POST", "/v1/call", body=body, key=given).json()["error"]
             _check(error["code"] in ("unauthorized", "forbidden"), f"{what} is refused")

@@ -60,6 +60,6 @@ def _crashed(record: Mapping[str, Any]) -> Result:
     error = CallInterrupted(
         "The call ended without an answer and may have been paid for; "
         "send it again if it is to be made again.",
-        details={"condition": str(told.get("condition"))},
+        details={"condition": told.get("condition")},
     )
     return failure(error, record.get("requestPayload"), told.get("requestId"))
