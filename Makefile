@@ -50,7 +50,12 @@ serve: .venv/ready ## Serve prompts/ as one process: test mode, open to this mac
 ##@ Prove it
 .PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices audit audit-dependencies examples
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
+ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
+else
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone"
+	@$(BIN)/pytest -m alone
+endif
 
 unit: .venv/ready ## Run the fast tests only
 	@$(BIN)/pytest tests/unit $(ARGS)

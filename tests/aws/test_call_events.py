@@ -17,7 +17,7 @@ from local_aws.stack import Stack, deploy, put_openai_key
 from tests import upstream as loopback
 from tests.upstream import Reply, Upstream, chat_completion, failure
 
-pytestmark = pytest.mark.aws
+pytestmark = [pytest.mark.aws, pytest.mark.alone]
 
 REQUEST: dict[str, Any] = {"prompt": "hello", "variables": {"name": "Ada"}, "calling_service": "events"}
 DUPLICATES = 12  # each at the same time is an environment to start; fifty are raced in test_idempotency.py

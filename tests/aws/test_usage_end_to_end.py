@@ -20,7 +20,7 @@ import pytest
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack
 
-pytestmark = pytest.mark.aws
+pytestmark = [pytest.mark.aws, pytest.mark.alone]
 
 CALLS = 300
 CALLERS = 6

@@ -23,6 +23,8 @@ from llm_gateway.usage import UsageRecord
 from tests.server.serving import CALL, OPEN, PATIENCE_S, TEST_MODE, Serving, serving
 from tests.server.slow_model import SlowModel, slow_model
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 4
 AT_ONCE = 200
 P99_S = 1.5

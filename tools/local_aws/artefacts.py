@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -9,7 +10,8 @@ import platform
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,21 @@ def source_property(resource: dict[str, Any]) -> str | None:
 def build(template: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Path]:
     """Folder of the built artefact by logical id; what has not changed is not built again."""
     version = interpreter_version()
-    return {
-        name: _build_one(name, ROOT / _source_folder(resource, template), version, tell)
-        for name, resource in template["Resources"].items()
-        if source_property(resource)
-    }
+    with _alone():
+        return {
+            name: _build_one(name, ROOT / _source_folder(resource, template), version, tell)
+            for name, resource in template["Resources"].items()
+            if source_property(resource)
+        }
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let no other process build at the same time."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "artefacts.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def zipped(folder: Path) -> bytes:
@@ -95,11 +107,12 @@ def _build_one(name: str, source: Path, version: str, tell: Callable[[str], None
 def _digest(source: Path, version: str) -> str:
     digest = hashlib.sha256(f"{version} {PYTHON}".encode())
     for path in _files(source):
+        if "__pycache__" in path.parts:  # comes and goes with whoever imports
+            continue
         digest.update(path.relative_to(source).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in files if folder.name != "functions" or "__pycache__" not in path.parts)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
