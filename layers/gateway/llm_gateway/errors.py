@@ -26,7 +26,8 @@ GatewayError 500 internal_error
 │   ├── BodyTooLarge            413 body_too_large
 │   ├── UnsupportedMediaType    415 unsupported_media_type
 │   ├── PromptBroken            422 prompt_broken
-│   └── BudgetExceeded          429 budget_exceeded
+│   ├── BudgetExceeded          429 budget_exceeded
+│   └── and those about who calls: access_errors.py
 ├── ProviderError                   the model's vendor, or our account there: provider_errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
 ├── Overloaded                  503 overloaded                 retryable
