@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -32,6 +31,7 @@ from local_aws import emulator
 from local_aws.emulator import REGION, ROOT, Emulator
 from local_aws.session import PROMPTS, progress
 from tests import upstream
+from tests.bench.apart import served_apart
 from tests.bench.environment import LambdaContext, load, succeeded
 from tests.contract.tables import client, create_bucket, create_table
 
@@ -88,7 +88,7 @@ class Stores:
 def run() -> bool:
     """Measure, print, and tell whether every budget is kept."""
     progress("overhead: starting the local AWS and a model")
-    with _model() as url, emulator.running("bench-overhead") as running:
+    with served_apart(_serve) as url, emulator.running("bench-overhead") as running:
         stores = Stores.made(running)
         with (
             patch.dict(os.environ, stores.variables(url)),
@@ -98,19 +98,6 @@ def run() -> bool:
             handled = _handled_calls()
             measured = _measured({**_bare_calls(stores, url), **handled})
     return _report(measured)
-
-
-@contextmanager
-def _model() -> Iterator[str]:
-    """A loopback model in a process of its own; yields its address."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        ours.send(None)
-        process.join()
 
 
 def _serve(parent: Connection) -> None:

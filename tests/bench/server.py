@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
 from local_aws.session import progress
+from tests.bench.apart import served_apart
 from tests.server.serving import CALL, OPEN, Serving, serving
 from tests.server.slow_model import slow_model
 
@@ -54,7 +52,7 @@ class Connected:
 
 def run() -> bool:
     """Measure, print, and tell whether every budget is kept."""
-    with _model() as url, tempfile.TemporaryDirectory() as folder:
+    with served_apart(_serve) as url, tempfile.TemporaryDirectory() as folder:
         variables = {**OPEN, "LLM_GATEWAY_OPENAI_BASE_URL": url, "LLM_GATEWAY_OPENAI_API_KEY": "sk-test"}
         first_s = []
         for number in range(ROUNDS):
@@ -69,19 +67,6 @@ def run() -> bool:
             added, per_s = asyncio.run(_measured(server, url))
             loaded_mb = server.resident_mb()
     return _report(added, per_s, median(first_s), idle_mb, loaded_mb)
-
-
-@contextmanager
-def _model() -> Iterator[str]:
-    """A model that answers at once, in a process of its own; yields its address."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        ours.send(None)
-        process.join()
 
 
 def _serve(parent: Connection) -> None:
