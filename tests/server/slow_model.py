@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.upstream import chat_completion
 
@@ -22,12 +22,15 @@ class SlowModel:
         delay_s: Time that each answer takes.
         asked: Calls that came in.
         answered: Calls whose answer was sent.
+        together: Answers wait until so many calls are here at the same time.
     """
 
     url: str = ""
     delay_s: float = 0.5
     asked: int = 0
     answered: int = 0
+    together: int = 1
+    _waiting: list[asyncio.Event] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection's requests."""
@@ -38,11 +41,22 @@ class SlowModel:
                 if head.startswith(b"post"):
                     await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
                     self.asked += 1
+                    await self._others()
                     await asyncio.sleep(self.delay_s)
                 writer.write(_HEAD % len(body) + body)
                 await writer.drain()
                 self.answered += head.startswith(b"post")
         writer.close()
+
+    async def _others(self) -> None:
+        """Wait until `together` calls are here."""
+        here = asyncio.Event()
+        self._waiting.append(here)
+        if len(self._waiting) >= self.together:
+            for waiting in self._waiting:
+                waiting.set()
+            self._waiting.clear()
+        await here.wait()
 
 
 @asynccontextmanager
