@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.providers.key_check import KeyCheck
     from llm_gateway.rollup import RollupStore
+    from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
     from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
     from llm_gateway.stores.sqlite_file import SqliteFile
     from llm_gateway.stores.usage_sqlite import SqliteUsage
+    from llm_gateway.stores.watching import FolderWatch
     from llm_gateway.usage import UsageLedger
 
 
@@ -79,6 +81,21 @@ class LocalParts(Parts):
 
     @cached_property
     @override
+    def prompt_files(self) -> FolderPromptFiles:
+        from llm_gateway.stores.folder import FolderPromptFiles
+
+        return FolderPromptFiles(Path(self.settings.required("prompt_folder")))
+
+    @cached_property
+    def folder_watch(self) -> FolderWatch:
+        """Follows the folder, and knows how it is."""
+        from llm_gateway.stores.watching import FolderWatch
+
+        folder = Path(self.settings.required("prompt_folder"))
+        return FolderWatch(folder, self.indexer, self.telemetry, lambda: self.prompt_files.faults)
+
+    @cached_property
+    @override
     def rollups(self) -> RollupStore:
         return self.usage
 
@@ -101,6 +118,7 @@ class LocalParts(Parts):
     def readiness(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         return {
             **super().readiness,
+            "prompt_folder": self.folder_watch.check,
             "provider_keys": self.key_check.passed,
             "accepting_calls": self.call_limit.check_open,
         }
