@@ -1,8 +1,8 @@
 """Prompt files in a folder on disk; a version is a digest of its content.
 
-Versions that were seen are kept beside the prompts (`.llm-gateway/versions/<path>/`), so that pinned versions,
-labels and the last good version outlive a restart. What is current is held in memory as well: it is served on
-while the folder is away.
+Versions that were seen are kept beside the prompts (`.llm-gateway/versions/<path>/`), so that pinned
+versions, labels and the last good version outlive a restart. What is current is held in memory as well: it is
+served on while the folder is away.
 """
 
 from __future__ import annotations
@@ -52,15 +52,16 @@ class _Held:
 class FolderPromptFiles:
     """Reads and writes versions: PromptBodies and PromptUploads.
 
-    A folder that is gone, cannot be read or has lost all its prompts at once is an outage: `current` fails and
-    nothing counts as deleted. It is a deletion if the only prompt goes while the folder stands and is not bare.
+    A folder that is gone, cannot be read or has lost all its prompts at once is an outage: `current` fails
+    and nothing counts as deleted. If the only prompt goes while the folder stands and is not bare, that is a
+    deletion.
 
     Args:
         root: The top of the prompts; it may be, or lie below, a link that is replaced.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = Path(os.path.abspath(root))
+        self._root = root.absolute()
         self._archive = FolderArchive(self._root)
         self._held: dict[str, _Held] = {}
         self._tree: Tree | None = None
@@ -95,7 +96,7 @@ class FolderPromptFiles:
         return _version(data)
 
     async def newest(self, path: str, max_bytes: int) -> Upload | None:
-        """The file at `path` as it is now, or as it was last seen if it cannot be read; None if there is none.
+        """The file at `path` as it is now, or was last seen if it cannot be read; None if there is none.
 
         Raises:
             StoreUnavailable: The folder is away.
@@ -170,7 +171,8 @@ class FolderPromptFiles:
             found = self._taken(path, self._opened(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotAFile) as error:
             if not (self._root / path).is_symlink() or isinstance(error, NotAFile | IsADirectoryError):
-                return self._deleted(path, error)
+                self._delete(path, error)
+                return None
             return self._held.get(path)  # a link that leads nowhere at the moment
         except OSError:
             return self._held.get(path)
@@ -178,7 +180,7 @@ class FolderPromptFiles:
         self._held[path] = found
         return found
 
-    def _deleted(self, path: str, error: OSError) -> None:
+    def _delete(self, path: str, error: OSError) -> None:
         if self._held and not self._root.is_dir():
             raise _away(reason_of(error)) from error
         self._held.pop(path, None)
@@ -219,4 +221,6 @@ def _version(data: bytes) -> str:
 
 
 def _away(reason: str) -> StoreUnavailable:
-    return StoreUnavailable("The folder of the prompts cannot be used at the moment.", details={"reason": reason})
+    return StoreUnavailable(
+        "The folder of the prompts cannot be used at the moment.", details={"reason": reason}
+    )

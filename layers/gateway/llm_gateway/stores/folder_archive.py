@@ -103,7 +103,7 @@ class FolderArchive:
 
 
 def carry_over(before: str, now: str) -> None:
-    """Copy versions, history and labels to the folder that took the place of another, unless it has its own."""
+    """Copy versions, history and labels to the folder that took another's place, unless it has its own."""
     source, target = Path(before, STATE), Path(now, STATE)
     if not source.is_dir() or target.exists():
         return

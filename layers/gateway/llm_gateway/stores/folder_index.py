@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -38,7 +37,7 @@ class FolderPromptIndex(InMemoryPromptIndex):
 
     def __init__(self, root: Path) -> None:
         super().__init__()
-        self._state = Path(os.path.abspath(root)) / STATE
+        self._state = root.absolute() / STATE
         self._changed: int | None = None
         self._last = _Labelled()
 
@@ -115,7 +114,9 @@ class FolderPromptIndex(InMemoryPromptIndex):
         try:
             self._last = _LABELLED.validate_json(text)
         except ValueError as error:
-            raise StoreUnavailable(f"'{STATE}/labels.json' cannot be read; restore it or delete it.") from error
+            raise StoreUnavailable(
+                f"'{STATE}/labels.json' cannot be read; restore it or delete it."
+            ) from error
         return deepcopy(self._last)
 
     async def _remember(self, path: str) -> None:

@@ -45,11 +45,11 @@ class Tree:
     identity: tuple[int, int]
     bare: bool
     files: Mapping[str, TreeFile]
-    unreadable: Mapping[str, str]
+    unreadable: dict[str, str]
     ignored: Mapping[str, str]
 
     def hides(self, path: str) -> bool:
-        """True if nothing can be said of the file at `path`, because it, or a folder above it, is unreadable."""
+        """True if nothing is known of the file at `path`: it, or a folder above it, cannot be read."""
         return any(path == hidden or path.startswith(f"{hidden}/") for hidden in self.unreadable)
 
 
@@ -64,7 +64,7 @@ def look_at(root: Path) -> Tree:
         OSError: The folder itself is not there or cannot be read.
     """
     real = os.path.realpath(root, strict=True)
-    status = os.stat(real)
+    status = Path(real).stat()
     walk = _Walk(real)
     bare = walk.enter_top()
     return Tree(real, (status.st_dev, status.st_ino), bare, walk.files, walk.unreadable, walk.ignored)
@@ -117,9 +117,9 @@ class _Walk:
         if link and not lies_in(real, self.top):
             self._ignore(path, "it is a link that leads out of the folder")
             return
-        status = os.stat(real) if link else entry.stat(follow_symlinks=False)
+        status = Path(real).stat() if link else entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            loop = link and (linked or lies_in(os.path.dirname(entry.path), real))
+            loop = link and (linked or lies_in(str(Path(entry.path).parent), real))
             if not loop:
                 self.waiting.append((real, path, linked or link))
         elif not stat.S_ISREG(status.st_mode):

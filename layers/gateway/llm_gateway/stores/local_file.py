@@ -39,7 +39,9 @@ class NotAFile(OSError):
     """There is something at the path that is no regular file: a pipe, a socket, a device."""
 
 
-def read_local_file(path: str | Path, most_bytes: int, pause: Callable[[float], None] = time.sleep) -> LocalFile:
+def read_local_file(
+    path: str | Path, most_bytes: int, pause: Callable[[float], None] = time.sleep
+) -> LocalFile:
     """Read a regular file that nothing changes meanwhile.
 
     Type and size are looked at before it is opened, because opening a pipe waits for its writer. A file that
@@ -82,7 +84,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 def _read(path: str | Path, most_bytes: int) -> tuple[LocalFile, bool]:
     """One attempt, and whether the file stood still meanwhile."""
-    _check_type(path, os.stat(path))
+    _check_type(path, Path(path).stat())
     with os.fdopen(os.open(path, _FLAGS), "rb") as opened:
         before = os.fstat(opened.fileno())
         _check_type(path, before)

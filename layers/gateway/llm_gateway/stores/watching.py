@@ -76,7 +76,9 @@ class FolderWatch:
             StoreUnavailable: The folder cannot be used.
         """
         if self._trouble is not None:
-            raise StoreUnavailable("The folder of the prompts cannot be used.", details={"reason": self._trouble})
+            raise StoreUnavailable(
+                "The folder of the prompts cannot be used.", details={"reason": self._trouble}
+            )
 
     async def look(self) -> None:
         """Index what changed; trouble is logged and never raised."""

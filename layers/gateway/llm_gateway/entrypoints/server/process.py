@@ -136,6 +136,10 @@ def _announce(parts: LocalParts, http_port: int, grpc_port: int) -> None:
         broken=broken[:_MOST_NAMED],
         usage_file=str(parts.usage_path),
     )
+    for provider in () if settings.test_mode else parts.providers_in_clear:
+        parts.telemetry.warn(
+            "provider is asked without TLS: its key and the prompts can be read", provider=provider
+        )
 
 
 @asynccontextmanager
