@@ -155,6 +155,7 @@ class FolderPromptIndex(InMemoryPromptIndex):
                 temporary = self._file.with_suffix(".new")
                 temporary.write_bytes(_LABELLED.dump_json(state))
                 temporary.replace(self._file)
+                self._last = state
         except OSError as error:
             raise StoreUnavailable(
                 "The folder is read-only; labels can only move where it can be written to."
