@@ -116,7 +116,7 @@ def test_a_usage_file_of_a_newer_version_is_told_of(tmp_path: Path) -> None:
         (b"sk-test\n\n# prod key\n", "holds more than one line"),
         ("sk\N{EN DASH}test\n".encode(), "holds a character that no key has"),
         (b"export OPENAI_API_KEY=sk-test\n", "holds a variable's name"),
-        (b"\xff\xfesk", "is not UTF-8 text"),
+        (b"sk-\xff", "is not UTF-8 text"),
     ],
 )
 def test_a_file_of_keys_that_holds_none_is_told_of_by_its_setting(

@@ -80,8 +80,12 @@ class FolderWatch:
                 "The folder of the prompts cannot be used.", details={"reason": self._trouble}
             )
 
-    async def look(self) -> None:
-        """Index what changed; trouble is logged and never raised."""
+    async def look(self, *, first: bool = False) -> None:
+        """Index what changed; trouble is logged and never raised.
+
+        Args:
+            first: Of the first look no line tells of each prompt that is there.
+        """
         try:
             changed = await self._answered(self._indexer.reconcile())
         except StoreUnavailable as error:
@@ -90,7 +94,7 @@ class FolderWatch:
             self._away(type(error).__name__)
         else:
             self._back()
-            for entry in changed:
+            for entry in () if first else changed:
                 facts = {"outcome": entry.state, "prompt": entry.path, "problem": entry.error}
                 self._observer.note("prompt indexed", **facts)
         self._tell_faults()

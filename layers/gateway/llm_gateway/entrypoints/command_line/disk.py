@@ -105,7 +105,7 @@ def _json_or_text(value: str) -> Json:
 def _top(target: Path) -> Path:
     if target.is_dir():
         return target
-    above = target.resolve().parents
+    above = (target.parent.resolve() / target.name).parents  # where it is named, not where a link leads
     return next((folder for folder in above if folder.name == "prompts"), above[0])
 
 

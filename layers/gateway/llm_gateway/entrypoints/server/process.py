@@ -43,7 +43,7 @@ def serve(settings: Settings) -> None:
 
 async def _live(parts: LocalParts) -> None:
     told_to_stop = _signalled()
-    await parts.folder_watch.look()
+    await parts.folder_watch.look(first=True)
     _show_gauges(parts)
     http, rpc = HttpServer(application(parts), parts.settings), _grpc_server(parts)
 
