@@ -53,7 +53,7 @@ class Process:
 
 
 def played(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 30))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 def write(folder: Path, **texts: str) -> Path:

@@ -104,7 +104,7 @@ def test_whatever_is_taken_for_a_key_can_be_sent_in_a_header(text: str) -> None:
 def refusal(read_from: Path | str, provider: str = "openai") -> ConfigurationError:
     read = in_file(read_from) if isinstance(read_from, Path) else as_given(read_from)
     with pytest.raises(ConfigurationError) as caught:
-        asyncio.run(ProviderKey(read, provider)())  # type: ignore[arg-type]
+        asyncio.run(ProviderKey(read, provider)())
     return caught.value
 
 
