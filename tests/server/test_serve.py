@@ -136,6 +136,38 @@ def test_a_changed_prompt_is_served_without_a_restart(server: Serving, model: Up
     eventually(lambda: server.call(prompt="fresh").status_code == 404)
 
 
+def test_a_folder_behind_a_link_is_followed_and_its_loss_is_an_outage_that_ends(tmp_path: Path) -> None:
+    for release in ("a", "b"):
+        folder = tmp_path / release / "prompts"
+        folder.mkdir(parents=True)
+        (folder / "hello.prompt").write_text(f"Release {release}.")
+    current = tmp_path / "current"
+    current.symlink_to("a")
+    (tmp_path / "next").symlink_to("b")
+    with serving(tmp_path, {**TEST_MODE, "LLM_GATEWAY_PROMPT_FOLDER": f"{current}/prompts"}) as server:
+
+        def version() -> str:
+            return str(server.get("/v1/prompts").json()["prompts"][0]["version"])
+
+        first = version()
+        (tmp_path / "next").replace(current)
+        eventually(lambda: version() != first)
+        second = version()
+        shutil.rmtree(tmp_path / "b")
+        eventually(lambda: server.get("/health/ready").status_code == 503)
+        checks = server.get("/health/ready").json()["checks"]
+        assert {name for name, result in checks.items() if result == "failed"} == {"prompt_folder"}
+        assert metrics_of(server)["llm_gateway_prompt_folder_available"] == 0
+        assert server.call(variables={}).status_code == 200, "though it was never called before"
+        assert version() == second
+        current.unlink()
+        current.symlink_to("a")
+        eventually(lambda: server.get("/health/ready").status_code == 200)
+        assert version() == first
+        told = [line for line in server.lines() if line["message"].startswith("prompt folder")]
+        assert [line["level"] for line in told] == ["WARNING", "INFO"]
+
+
 def test_metrics_count_calls_tokens_costs_requests_retries_and_prompts(
     server: Serving, model: Upstream
 ) -> None:

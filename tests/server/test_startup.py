@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sqlite3
 import subprocess
@@ -78,6 +79,20 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
         ({"LLM_GATEWAY_MODELS_FILE": "/nowhere/at-all"}, "LLM_GATEWAY_MODELS_FILE"),
         ({"LLM_GATEWAY_BUDGETS": "{"}, "LLM_GATEWAY_BUDGETS"),
         ({"LLM_GATEWAY_DEFAULT_MODEL": "openai/gpt-none"}, "LLM_GATEWAY_DEFAULT_MODEL"),
+        ({"LLM_GATEWAY_PROMPT_FOLDER": "/etc/hosts"}, "'/etc/hosts' is no folder"),
+        (
+            {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY": "sk-...x"},
+            "LLM_GATEWAY_OPENAI_API_KEY is the placeholder",
+        ),
+        (
+            {
+                "LLM_GATEWAY_TEST_MODE": "false",
+                "LLM_GATEWAY_OPENAI_API_KEY": '{"openai": "sk-x", "azure": "a b"}',
+                "LLM_GATEWAY_MODELS": '{"providers": {"azure": {"base_url": "https://azure.example"}}}',
+            },
+            "LLM_GATEWAY_OPENAI_API_KEY, the key of 'azure': holds a space",
+        ),
+        ({"LLM_GATEWAY_HTTP_PORT": "9999", "LLM_GATEWAY_GRPC_PORT": "9999"}, "name the same port"),
     ],
 )
 def test_what_is_missing_or_wrong_is_told_in_one_sentence(
@@ -93,6 +108,72 @@ def test_a_usage_file_of_a_newer_version_is_told_of(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     (problem,) = problems(tmp_path, TEST_MODE)
     assert "version 99" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"sk-test\n\n# prod key\n", "holds more than one line"),
+        ("sk\N{EN DASH}test\n".encode(), "holds a character that no key has"),
+        (b"export OPENAI_API_KEY=sk-test\n", "holds a variable's name"),
+        (b"sk-\xff", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_of_keys_that_holds_none_is_told_of_by_its_setting(
+    text: bytes, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_bytes(text)
+    (problem,) = problems(tmp_path, {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY_FILE": f"{tmp_path}/key"})
+    assert problem.startswith(f"LLM_GATEWAY_OPENAI_API_KEY_FILE {told}")
+    assert "sk" not in problem
+
+
+@pytest.mark.parametrize("text", ["\ufeffsk-test\r\n", '\ufeff{"openai":"sk-test"}\r\n', '"sk-test"'])
+def test_a_file_of_keys_of_another_system_is_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(text, newline="")
+    assert problems(tmp_path, {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY_FILE": f"{tmp_path}/key"}) == []
+
+
+def test_ports_that_are_taken_are_told_of_with_everything_else(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {
+            "LLM_GATEWAY_HTTP_PORT": str(one.getsockname()[1]),
+            "LLM_GATEWAY_GRPC_PORT": str(other.getsockname()[1]),
+        }
+        told = problems(tmp_path, {**TEST_MODE, **ports, "LLM_GATEWAY_BUDGETS": "{"})
+    assert [problem.split()[0] for problem in told] == ["HTTP", "gRPC", "LLM_GATEWAY_BUDGETS:"]
+
+
+def test_a_file_of_gateway_keys_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("[]")
+    keys = {"LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": f"{tmp_path}/keys.json"}
+    (problem,) = problems(tmp_path, {**TEST_MODE, **keys})
+    assert problem == "LLM_GATEWAY_KEY_FILE: The file of gateway keys cannot be read."
+    (tmp_path / "keys.json").write_text('\ufeff{"keys": {}}')
+    assert problems(tmp_path, {**TEST_MODE, **keys}) == []
+
+
+def test_a_provider_without_keys_needs_none(tmp_path: Path) -> None:
+    local = {
+        "LLM_GATEWAY_MODELS": json.dumps(
+            {
+                "providers": {"local": {"base_url": "http://127.0.0.1:9/v1", "auth": "none"}},
+                "models": [{"provider": "local", "name": "m", "like": "openai/gpt-4o-mini"}],
+            }
+        ),
+        "LLM_GATEWAY_DEFAULT_MODEL": "local/m",
+    }
+    assert problems(tmp_path, {**OPEN, **local}) == []
+
+
+def test_what_the_environment_says_of_proxies_and_certificates_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+    key = {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY": "sk-x"}
+    assert [problem.split()[0] for problem in problems(tmp_path, key)] == ["ALL_PROXY", "SSL_CERT_FILE"]
+    assert problems(tmp_path, TEST_MODE) == [], "in test mode nothing is sent"
 
 
 def run(folder: Path, variables: Mapping[str, str], *arguments: str) -> tuple[int, list[str]]:
@@ -128,6 +209,23 @@ def test_values_that_cannot_be_read_are_told_a_line_each(tmp_path: Path) -> None
     assert [line.split()[0].removeprefix("LLM_GATEWAY_") for line in lines] == [
         "HTTP_PORT", "RETRY_LIMIT", "TETS",
     ]  # fmt: skip
+
+
+def test_the_process_ends_with_2_for_what_the_environment_says(tmp_path: Path) -> None:
+    prompts(tmp_path / "prompts")
+    (tmp_path / ".env").write_text("LLM_GATEWAY_LOG_LEVEL=ERROR")
+    wrong = {"ALL_PROXY": "socks5://127.0.0.1:1080", "SSL_CERT_FILE": "/nonexistent/ca.pem"}
+    code, lines = run(tmp_path, {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY": "k", **wrong})
+    assert (code, [line.split()[0] for line in lines]) == (2, ["ALL_PROXY", "SSL_CERT_FILE"])
+
+
+def test_a_file_of_variables_sends_no_key_of_the_environment_elsewhere(tmp_path: Path) -> None:
+    prompts(tmp_path / "prompts")
+    (tmp_path / ".env").write_text("LLM_GATEWAY_OPENAI_BASE_URL=http://127.0.0.1:9/v1")
+    code, lines = run(tmp_path, {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY": "sk-canary"})
+    assert (code, len(lines)) == (2, 1)
+    assert "LLM_GATEWAY_OPENAI_BASE_URL" in lines[0]
+    assert "sk-canary" not in lines[0]
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,46 @@ def test_warnings_fail_only_where_they_are_asked_to(here: Path) -> None:
 def test_a_target_that_is_no_prompt_is_named(here: Path, target: str) -> None:
     (here / "notes.rst").write_text("x")
     assert target in refusal(run("lint", here / target))
+
+
+@pytest.mark.parametrize("command", ["lint", "render", "push"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (".hidden.md", "begins with a dot"),
+        (".git/a.md", "begins with a dot"),
+        ("a.md~", "its name ends in none of"),
+        ("out.md", "leads out of the folder"),
+        ("pipe.md", "no regular file"),
+    ],
+)
+def test_a_file_that_is_ignored_says_why_if_it_is_named(
+    command: str, name: str, reason: str, here: Path, there: Path
+) -> None:
+    (here.parent / "outside.md").write_text("outside")
+    (here / ".git").mkdir()
+    for hidden in (".hidden.md", ".git/a.md", "a.md~"):
+        (here / hidden).write_text("text")
+    (here / "out.md").symlink_to("../outside.md")
+    os.mkfifo(here / "pipe.md")
+    result = on(there, command, here / name)
+    assert result.exit_code != 0
+    assert "is ignored, because" in refusal(result)
+    assert reason in refusal(result)
+    assert on(there, "lint", here).exit_code == 0
+
+
+def test_links_into_the_folder_are_linted_and_pushed_under_their_own_name(here: Path, there: Path) -> None:
+    (here / "..data").mkdir()
+    (here / PROMPT).rename(here / "..data" / PROMPT)
+    (here / PROMPT).symlink_to(f"..data/{PROMPT}")
+    assert on(there, "push", here / PROMPT).exit_code == 0
+    assert shown(there)["state"] == "ok"
+
+
+def test_a_file_that_cannot_be_read_is_no_reason_to_say_that_all_is_well(here: Path) -> None:
+    (here / "b.md").symlink_to("nowhere.md")
+    assert "'b.md' cannot be read" in refusal(run("lint", here))
 
 
 def test_render_shows_messages_and_tokens_and_calls_no_model(here: Path) -> None:

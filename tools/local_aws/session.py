@@ -15,7 +15,7 @@ import httpx2
 
 from cfn_yaml import load_template
 from llm_gateway.access import Scopes
-from llm_gateway.prompts.path import is_partial
+from llm_gateway.prompts.path import ignored_because, is_partial, is_prompt_file
 from local_aws import artefacts, emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
 from local_aws.stack import Stack, deploy, put_openai_key
@@ -35,7 +35,7 @@ def deploy_with_prompts(running: Emulator, tell: Callable[[str], None], **parame
         put_openai_key(stack, key)
     tell("uploading prompts")
     paths = {path.relative_to(PROMPTS).as_posix(): path for path in PROMPTS.rglob("*") if path.is_file()}
-    files = {name: path for name, path in paths.items() if not name.startswith(".")}  # `make serve` left some
+    files = {name: path for name, path in paths.items() if is_prompt_file(name)}  # `make serve` left others
     for path in sorted(files, key=lambda path: (not is_partial(path), path)):
         # One after the other: each upload at the same time would start an environment of its own.
         if is_partial(path):
@@ -134,6 +134,9 @@ def push(path: str) -> int:
         return 1
     folder = PROMPTS if file.resolve().is_relative_to(PROMPTS) else file.parent
     key = file.resolve().relative_to(folder.resolve()).as_posix()
+    if reason := ignored_because(key):
+        print(f"{key} would be ignored: {reason}.")
+        return 1
     metadata = upload_and_wait(stack, key, file.read_bytes())
     print(f"{key} is {metadata['state']}: {metadata['error'] or 'version ' + metadata['version']}")
     print(f"It needs: {', '.join(metadata['required_variables']) or 'nothing'}")

@@ -88,7 +88,7 @@ class Parts(StoreParts):
         catalogue = Catalogue(
             self.prompt_index,
             self.prompt_files,
-            ttl_s=settings.prompt_cache_ttl_s,
+            ttl_s=self._prompt_view_s,
             cache_bytes=settings.prompt_cache_bytes,
             clock=time.monotonic,
             unchecked=self.telemetry.prompts_unchecked,
@@ -108,6 +108,11 @@ class Parts(StoreParts):
             rehearsals=lambda: self._rehearsals,
             budgets=self.budgets,
         )
+
+    @property
+    def _prompt_view_s(self) -> float:
+        """How long a view of what is current goes unchecked."""
+        return self.settings.prompt_cache_ttl_s
 
     @cached_property
     def budgets(self) -> Budgets | None:
@@ -180,13 +185,15 @@ class Parts(StoreParts):
 
         if self.settings.lazy_imports:
             load_types_lazily()
-        from llm_gateway.providers.openai import OpenAIProvider
+        from llm_gateway.providers.openai import Account, OpenAIProvider
         from llm_gateway.stores.provider_keys import ProviderKey
 
-        own = Endpoint(self.settings.openai_base_url)
-        endpoints = {"openai": own, **self.model_catalogue.endpoints}
-        keys = self.provider_keys
+        settings, keys = self.settings, self.provider_keys
+        endpoints = {"openai": Endpoint(settings.openai_base_url), **self.model_catalogue.endpoints}
+        accounts = {"openai": Account(settings.openai_org_id, settings.openai_project_id)}
         return {
-            name: OpenAIProvider(ProviderKey(keys, name), utc_now, endpoint, self._http)
+            name: OpenAIProvider(
+                ProviderKey(keys, name), utc_now, endpoint, self._http, accounts.get(name, Account())
+            )
             for name, endpoint in endpoints.items()
         }

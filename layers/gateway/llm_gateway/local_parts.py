@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from llm_gateway.bootstrap import Parts
+from llm_gateway.endpoint_url import sends_in_clear
+from llm_gateway.errors import ConfigurationError
 from llm_gateway.prometheus import PrometheusMetrics
 from llm_gateway.telemetry import Metrics
 
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.providers.key_check import KeyCheck
     from llm_gateway.rollup import RollupStore
+    from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
     from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
     from llm_gateway.stores.sqlite_file import SqliteFile
     from llm_gateway.stores.usage_sqlite import SqliteUsage
+    from llm_gateway.stores.watching import FolderWatch
     from llm_gateway.usage import UsageLedger
 
 
@@ -79,6 +83,27 @@ class LocalParts(Parts):
 
     @cached_property
     @override
+    def prompt_files(self) -> FolderPromptFiles:
+        from llm_gateway.stores.folder import FolderPromptFiles
+
+        return FolderPromptFiles(Path(self.settings.required("prompt_folder")))
+
+    @property
+    @override
+    def _prompt_view_s(self) -> float:
+        """Half of the time: the folder may have been looked at just before it changed."""
+        return self.settings.prompt_cache_ttl_s / 2
+
+    @cached_property
+    def folder_watch(self) -> FolderWatch:
+        """Follows the folder, and knows how it is."""
+        from llm_gateway.stores.watching import FolderWatch
+
+        folder = Path(self.settings.required("prompt_folder"))
+        return FolderWatch(folder, self.indexer, self.telemetry, lambda: self.prompt_files.faults)
+
+    @cached_property
+    @override
     def rollups(self) -> RollupStore:
         return self.usage
 
@@ -97,10 +122,32 @@ class LocalParts(Parts):
         return KeyCheck({} if self.settings.test_mode else self._real_providers, self.telemetry)
 
     @property
+    def providers_in_clear(self) -> list[str]:
+        """Providers on another machine that are asked without TLS."""
+        urls = {"openai": self.settings.openai_base_url}
+        urls |= {name: endpoint.base_url for name, endpoint in self.model_catalogue.endpoints.items()}
+        return sorted(name for name, url in urls.items() if url is not None and sends_in_clear(url))
+
+    def check_outbound(self) -> None:
+        """Build what calls the providers.
+
+        Raises:
+            ConfigurationError: The environment, or an address, cannot be used.
+        """
+        try:
+            _ = self._real_providers
+        except Exception as error:  # whatever it is, no call could be answered
+            raise ConfigurationError(
+                "The HTTP client cannot be built from the environment's proxies and certificates and the "
+                f"addresses of the providers ({type(error).__name__})."
+            ) from error
+
+    @property
     @override
     def readiness(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         return {
             **super().readiness,
+            "prompt_folder": self.folder_watch.check,
             "provider_keys": self.key_check.passed,
             "accepting_calls": self.call_limit.check_open,
         }

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm_gateway.endpoint_url import checked_url
 from llm_gateway.errors import ConfigurationError, RequestError
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelPrice, ModelSpec
 from llm_gateway.validation import decode_json, validated
@@ -23,7 +24,7 @@ class _Part(BaseModel):
 
 
 class _Endpoint(_Part):
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
+    base_url: str
     auth: Literal["bearer", "api-key", "none"] = "bearer"
     query: dict[str, str] = {}
 
@@ -84,7 +85,7 @@ class _Fault(ValueError):
 
 
 def _laid_over(catalogue: ModelCatalogue, overlay: _Overlay) -> ModelCatalogue:
-    endpoints = {name: Endpoint(e.base_url, e.auth, e.query) for name, e in overlay.providers.items()}
+    endpoints = {name: _endpoint(name, e) for name, e in overlay.providers.items()}
     known = {_OWN_PROVIDER, *catalogue.endpoints, *endpoints}
     specs = {(spec.provider, spec.name): spec for spec in catalogue}
     for row in overlay.models:
@@ -94,6 +95,13 @@ def _laid_over(catalogue: ModelCatalogue, overlay: _Overlay) -> ModelCatalogue:
     made = ModelCatalogue(specs.values(), {**catalogue.endpoints, **endpoints})
     _check_fallbacks(made)
     return made
+
+
+def _endpoint(name: str, given: _Endpoint) -> Endpoint:
+    try:
+        return Endpoint(checked_url(given.base_url), given.auth, given.query)
+    except ValueError as error:
+        raise _Fault(f"'providers.{name}.base_url' {error}") from None
 
 
 def _spec(row: _Model, catalogue: ModelCatalogue) -> ModelSpec:

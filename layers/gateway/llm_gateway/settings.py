@@ -1,19 +1,20 @@
-"""The gateway's configuration; the only module that reads the environment."""
+"""The gateway's configuration, read from the environment."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+from llm_gateway.endpoint_url import checked_url
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models import TIMEOUT_RANGE_S
 
 T = TypeVar("T")
 Access = Literal["keys", "iam", "open"]
 ENV_PREFIX = "LLM_GATEWAY_"
+_OF_THE_SDK = ("openai_org_id", "openai_project_id")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -69,6 +70,8 @@ class Settings:
         openai_api_key: The same, given as it is, instead of a secret.
         openai_api_key_file: The same in a file.
         openai_base_url: Another OpenAI-compatible endpoint; None is OpenAI's own.
+        openai_org_id: Organization that calls of the provider `openai` are billed to; also `OPENAI_ORG_ID`.
+        openai_project_id: Project that they belong to; also `OPENAI_PROJECT_ID`.
         host: Address that `serve` listens on.
         http_port: Its port for HTTP; 0 takes a free one.
         grpc_port: Its port for gRPC; 0 takes a free one.
@@ -127,6 +130,8 @@ class Settings:
     openai_api_key: str | None = field(default=None, repr=False)
     openai_api_key_file: str | None = None
     openai_base_url: str | None = None
+    openai_org_id: str | None = None
+    openai_project_id: str | None = None
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 50051
@@ -150,6 +155,9 @@ class Settings:
             for name, value in source.items()
             if name.startswith(ENV_PREFIX) and value.strip()
         }
+        for name in _OF_THE_SDK:  # variables of OpenAI's own tools, which the provider `openai` honours
+            if value := source.get(name.upper(), "").strip():
+                given.setdefault(name, value)
         problems = [f"{ENV_PREFIX}{name.upper()} is not a setting" for name in given.keys() - _READERS.keys()]
         values: dict[str, object] = {}
         for name, text in given.items():
@@ -176,17 +184,9 @@ class Settings:
         return value
 
 
-def environment_with(env_file: Path) -> Mapping[str, str]:
-    """The environment; in development also what a file says of variables that it does not set.
-
-    A deployment named `prod` has no such file: what it needs is set where it runs.
-    """
-    if os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") == "prod" or not env_file.is_file():
-        return os.environ
-    from dotenv import dotenv_values
-
-    written = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
-    return {**written, **os.environ}
+def process_environment() -> Mapping[str, str]:
+    """The environment of this process."""
+    return os.environ
 
 
 def _text(value: str) -> str:
@@ -228,6 +228,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return value
 
     return read
+
+
+def _header(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("must be plain ASCII text")
+    return value
 
 
 def _model(value: str) -> str:
@@ -284,7 +290,9 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "openai_secret_arn": _text,
     "openai_api_key": _text,
     "openai_api_key_file": _text,
-    "openai_base_url": _text,
+    "openai_base_url": checked_url,
+    "openai_org_id": _header,
+    "openai_project_id": _header,
     "host": _text,
     "http_port": _number(int, 0, 65_535),
     "grpc_port": _number(int, 0, 65_535),

@@ -263,16 +263,18 @@ class StoreParts:
     @property
     def provider_keys(self) -> Read:
         """The keys of the providers, from where the settings say."""
-        from llm_gateway.stores.provider_keys import as_given, in_file
+        from llm_gateway.stores.provider_keys import as_given, in_file, not_set
 
         settings = self.settings
         if settings.openai_api_key is not None:
             return as_given(settings.openai_api_key)
         if settings.openai_api_key_file is not None:
             return in_file(Path(settings.openai_api_key_file))
+        if settings.openai_secret_arn is None:
+            return not_set
         from llm_gateway.stores.secrets import in_secrets_manager
 
-        return in_secrets_manager(lambda: self._aws.secrets, settings.required("openai_secret_arn"))
+        return in_secrets_manager(lambda: self._aws.secrets, settings.openai_secret_arn)
 
     @cached_property
     def _aws(self) -> AwsClients:

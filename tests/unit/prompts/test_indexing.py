@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_gateway.models import ModelOptions, PromptEntry
+from llm_gateway.models import ModelOptions, PromptEntry, Stamp
 from llm_gateway.prompts.indexing import padded
 from tests.fakes import NOON
 from tests.unit.prompts.catalogue_fakes import Library
@@ -174,3 +174,17 @@ def test_padded_sequencers_compare_like_hex_numbers_with_zeros_on_the_right(one:
     one_number, other_number = (int(text.ljust(40, "0"), 16) for text in (one, other))
     assert (padded(one) < padded(other)) == (one_number < other_number)
     assert (padded(one) == padded(other)) == (one_number == other_number)
+
+
+def test_a_hidden_file_in_the_bucket_is_ignored_and_an_entry_from_before_that_rule_goes() -> None:
+    library = Library()
+    library.files.upload(".git/a.md", GOOD.encode())
+    library.files.upload("b.md", GOOD.encode())
+    old = PromptEntry(".git/a.md", "v1", "e", 1, NOON, state="ok", sources={".git/a.md": "v1"})
+    asyncio.run(library.index.put(old, Stamp("0", 1), None))
+    assert sorted(library.reconcile()) == [".git/a.md", "b.md"]
+    assert [getattr(library.entry(path), "state", None) for path in (".git/a.md", "b.md")] == [
+        "deleted",
+        "ok",
+    ]
+    assert library.reconcile() == []

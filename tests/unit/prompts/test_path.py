@@ -12,6 +12,7 @@ from llm_gateway.prompts.path import (
     check_directory,
     check_path,
     has_extension,
+    ignored_because,
     is_partial,
     is_prompt_file,
 )
@@ -86,6 +87,9 @@ def test_a_directory_outside_the_catalogue_is_refused_under_its_own_name(directo
     [
         ("a.prompt x/a.md x/y/a.txt _tone.md", True),
         ("a md a.PROMPT a.prompt.bak image.png x//a.md ../a.md", False),
+        (".a.md x/.a.md .git/a.md x/.git/a.md ..data/a.md ._a.md ..a.md ...md", False),
+        ("a.md~ .a.md.swp 4913 #a.md# .DS_Store README a.md.tmp", False),
+        ("a.b.md x.y/a.md a..md", True),
     ],
 )
 def test_the_catalogue_holds_plain_paths_with_a_known_extension(paths: str, held: bool) -> None:
@@ -100,3 +104,18 @@ def test_an_underscore_in_front_of_any_part_makes_a_partial(paths: str, partial:
 @pytest.mark.parametrize(("path", "one_file"), [("a.md", True), ("a", False), ("a.b", False), ("md", False)])
 def test_only_a_known_extension_names_one_file(path: str, one_file: bool) -> None:
     assert has_extension(path) is one_file
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (".git/a.md", "begins with a dot"),
+        ("a.MD", "ends in none of .prompt, .md, .txt"),
+        ("a\\b.md", "holds a backslash"),
+        ("caf\udce9.md", "control or unassigned"),
+        ("a.md", None),
+    ],
+)
+def test_what_is_ignored_is_ignored_for_a_reason(path: str, reason: str | None) -> None:
+    told = ignored_because(path)
+    assert told == reason if reason is None or told is None else reason in told

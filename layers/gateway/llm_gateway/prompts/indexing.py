@@ -108,9 +108,10 @@ class PromptIndexer:
 
     async def reconcile(self) -> Sequence[PromptEntry]:
         """Repair what lost events left behind; returns the entries that were wrong."""
-        files = await self._uploads.current()
+        current = await self._uploads.current()
+        files = {path: version for path, version in current.items() if is_prompt_file(path)}
         entries = await self._index.everything()
-        drifted = {path for path in files if is_indexed(path) and path not in entries}
+        drifted = {path for path in files if not is_partial(path) and path not in entries}
         for path, entry in entries.items():
             if any(files.get(source) != version for source, version in entry.sources.items()):
                 drifted.add(path)
@@ -146,7 +147,8 @@ class PromptIndexer:
 
     async def _entry(self, path: str, before: PromptEntry | None) -> PromptEntry:
         announce = self._announcer(path, before)
-        made = await assemble(self._uploads, path, self._max_bytes, announce)
+        ignored = not is_prompt_file(path)  # entries of such files are from before the rule, and go
+        made = None if ignored else await assemble(self._uploads, path, self._max_bytes, announce)
         if made is None:
             return PromptEntry(path, None, "", 0, self._now(), state="deleted", sources={path: None})
         for revision in _revisions(made):
@@ -162,11 +164,6 @@ class PromptIndexer:
                 await self._index.add_includer(partial, path)
 
         return announce
-
-
-def is_indexed(path: str) -> bool:
-    """True for the files that become entries: prompt files that can be called."""
-    return is_prompt_file(path) and not is_partial(path)
 
 
 def padded(sequencer: str) -> str:

@@ -34,8 +34,26 @@ def check_directory(text: str) -> str:
 
 
 def is_prompt_file(path: str) -> bool:
-    """True for a file the catalogue holds: a plain path with one of the known extensions."""
-    return path.endswith(EXTENSIONS) and _problem(path) is None
+    """True for a file that is a prompt or a partial; every other file is ignored, in a bucket and on disk."""
+    return ignored_because(path) is None
+
+
+def ignored_because(path: str) -> str | None:
+    """Why the gateway ignores the file at `path`, as the end of a sentence; None if it is a prompt file.
+
+    This is the one rule for buckets, folders, the linter and uploads: a prompt file has a known extension,
+    a plain path, and no part of its path is hidden.
+    """
+    if problem := _problem(path):
+        return f"its path {problem}"
+    if is_hidden(path):
+        return "a name in its path begins with a dot"
+    return None if path.endswith(EXTENSIONS) else f"its name ends in none of {', '.join(EXTENSIONS)}"
+
+
+def is_hidden(path: str) -> bool:
+    """True if the file's name, or a folder's above it, begins with a dot."""
+    return path.startswith(".") or "/." in path
 
 
 def is_partial(path: str) -> bool:

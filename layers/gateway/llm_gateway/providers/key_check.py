@@ -102,6 +102,7 @@ class KeyCheck:
     def _judged(self, name: str, error: GatewayError) -> bool:
         status = error.details.get("vendor_status")
         facts = {"provider": name, "error_code": error.code, "vendor_status": status}
+        facts |= {"reason": reason} if (reason := error.details.get("reason")) else {}
         if status == _UNAUTHORIZED:
             self._refused[name] = error
             self._observer.warn("provider key refused", **facts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from llm_gateway.providers.response_format import response_format
 if TYPE_CHECKING:
     from datetime import datetime
 
+_OWN_URL = "https://api.openai.com/v1"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # The most specific class wins. `code` of the vendor's error object is looked up first.
@@ -60,6 +63,45 @@ _BY_TYPE: dict[type[Exception], type[ProviderError]] = {
 Key = Callable[[], Awaitable[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What OpenAI bills and limits calls by, beside the key.
+
+    Attributes:
+        organization: Id of the organization, or None for the key's own.
+        project: Id of the project, or None for the key's own.
+    """
+
+    organization: str | None = None
+    project: str | None = None
+
+
+class _Client(openai.AsyncOpenAI):
+    """The SDK's client without what it reads from the environment.
+
+    It would take address, keys, organization, project and further headers from variables named `OPENAI_…`,
+    for whichever vendor it is built, and write what is sent into the log (`OPENAI_LOG`).
+    """
+
+    def __init__(self, endpoint: Endpoint, http: httpx2.AsyncClient, account: Account) -> None:
+        super().__init__(
+            api_key="in the headers of each request",
+            admin_api_key="",
+            organization=account.organization,
+            project=account.project,
+            webhook_secret="",
+            base_url=endpoint.base_url or _OWN_URL,
+            default_query=dict(endpoint.query),
+            max_retries=0,
+            http_client=http,
+        )
+        self.organization, self.project = account.organization, account.project
+        self._custom_headers = {}
+        self._ambient_authorizations = frozenset()
+        for name in ("openai", "httpx2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
 class OpenAIProvider:
     """Calls Chat Completions through the official SDK, whose own retries are off.
 
@@ -71,6 +113,7 @@ class OpenAIProvider:
         now: Aware UTC, to read a Retry-After that is a date.
         endpoint: Where to and how.
         http: A client that several providers share; None makes one.
+        account: Whose organization and project the calls belong to; only OpenAI knows these.
     """
 
     def __init__(
@@ -79,17 +122,12 @@ class OpenAIProvider:
         now: Callable[[], datetime],
         endpoint: Endpoint | None = None,
         http: httpx2.AsyncClient | None = None,
+        account: Account | None = None,
     ) -> None:
         self._key = key
         self._now = now
         self._endpoint = endpoint or Endpoint()
-        self._client = openai.AsyncOpenAI(
-            api_key="in the headers of each request",
-            base_url=self._endpoint.base_url,
-            default_query=dict(self._endpoint.query),
-            max_retries=0,
-            http_client=http or http_client(),
-        )
+        self._client = _Client(self._endpoint, http or http_client(), account or Account())
 
     async def complete(
         self, model: ModelSpec, messages: Sequence[Message], options: ModelOptions, timeout_s: float

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from typing_extensions import override
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import Labels, Revision
 from llm_gateway.prompts.labels import LabelMove
-from llm_gateway.stores.folder import STATE
+from llm_gateway.stores.folder_archive import STATE
 from llm_gateway.stores.memory import InMemoryPromptIndex
 
 
@@ -31,13 +32,14 @@ class FolderPromptIndex(InMemoryPromptIndex):
     Several processes may work on one folder: each keeps its own entries, labels are shared.
 
     Args:
-        root: The top of the prompts.
+        root: The top of the prompts; it may be, or lie below, a link that is replaced.
     """
 
     def __init__(self, root: Path) -> None:
         super().__init__()
-        self._state = root.resolve() / STATE
+        self._state = root.absolute() / STATE
         self._changed: int | None = None
+        self._last = _Labelled()
 
     @override
     async def generation(self) -> int:
@@ -104,10 +106,18 @@ class FolderPromptIndex(InMemoryPromptIndex):
             return None
 
     def _read(self) -> _Labelled:
+        """The labels on disk; those that were read last if the folder is away, or was replaced by another."""
         try:
-            return _LABELLED.validate_json(self._file.read_bytes())
+            text = self._file.read_bytes()
         except OSError:
-            return _Labelled()
+            return deepcopy(self._last)
+        try:
+            self._last = _LABELLED.validate_json(text)
+        except ValueError as error:
+            raise StoreUnavailable(
+                f"'{STATE}/labels.json' cannot be read; restore it or delete it."
+            ) from error
+        return deepcopy(self._last)
 
     async def _remember(self, path: str) -> None:
         """What this or another process wrote down of a prompt's versions."""
@@ -119,7 +129,11 @@ class FolderPromptIndex(InMemoryPromptIndex):
             lines = self._history(path).read_bytes().splitlines()
         except OSError:
             return []
-        return [_REVISION.validate_json(line) for line in lines]
+        found: list[Revision] = []
+        for line in lines:
+            with suppress(ValueError):  # a process died while it wrote the line
+                found.append(_REVISION.validate_json(line))
+        return found
 
     def _note(self, path: str, revision: Revision) -> None:
         try:
@@ -141,6 +155,7 @@ class FolderPromptIndex(InMemoryPromptIndex):
                 temporary = self._file.with_suffix(".new")
                 temporary.write_bytes(_LABELLED.dump_json(state))
                 temporary.replace(self._file)
+                self._last = state
         except OSError as error:
             raise StoreUnavailable(
                 "The folder is read-only; labels can only move where it can be written to."

@@ -19,8 +19,10 @@ from pathlib import Path
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.keys import GatewayKey
 from llm_gateway.stores.key_record import ends_of, key_of, texts_of
+from llm_gateway.stores.local_file import read_whole
 
 _Texts = dict[str, dict[str, str]]
+_MOST_BYTES = 67_108_864
 
 
 class FileKeys:
@@ -65,10 +67,10 @@ class FileKeys:
             found = self._path.stat()
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
             if self._seen is None or self._seen[0] != stamp:
-                self._seen = (stamp, json.loads(self._path.read_text(encoding="utf-8"))["keys"])
+                self._seen = (stamp, _keys_in(read_whole(self._path, _MOST_BYTES)))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             reason = {"reason": type(error).__name__}
             raise StoreUnavailable("The file of gateway keys cannot be read.", details=reason) from error
         return self._seen[1]
@@ -97,3 +99,11 @@ class FileKeys:
         with lock.open("a") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
+
+
+def _keys_in(data: bytes) -> _Texts:
+    found = json.loads(data.decode("utf-8-sig"))
+    keys = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(keys, dict) or not all(isinstance(texts, dict) for texts in keys.values()):
+        raise ValueError("it holds no JSON object of keys")
+    return keys

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.stores.local_file import read_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _SCHEME = "s3://"
+_MOST_BYTES = 16_777_216
 
 
 def read_models_file(place: str, s3: Callable[[], S3Client]) -> str:
@@ -27,7 +28,7 @@ def read_models_file(place: str, s3: Callable[[], S3Client]) -> str:
     if place.startswith(_SCHEME):
         return _in_bucket(place, s3)
     try:
-        return Path(place).read_text(encoding="utf-8")
+        return read_whole(place, _MOST_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise _unreadable(place, error) from error
 
@@ -37,7 +38,7 @@ def _in_bucket(place: str, s3: Callable[[], S3Client]) -> str:
 
     bucket, _, key = place.removeprefix(_SCHEME).partition("/")
     try:
-        return s3().get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+        return s3().get_object(Bucket=bucket, Key=key)["Body"].read().decode("utf-8-sig")
     except (ValueError, BotoCoreError, ClientError) as error:
         raise _unreadable(place, error) from error
 

@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.stores.local_file import read_whole
 
 _SHORTEST = 32
+_LONGEST = 65_536
 
 
 class FilePepper:
@@ -40,7 +42,7 @@ class FilePepper:
                 handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(handle, "w") as stream:
                     stream.write(secrets.token_hex(32))
-            value = self._path.read_bytes().strip()
+            value = read_whole(self._path, _LONGEST).strip()
         except OSError as error:
             raise ConfigurationError(
                 f"'{self._path.name}', the secret of the keys, cannot be read."

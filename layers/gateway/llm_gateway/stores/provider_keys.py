@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.stores.key_text import KeyFault, decoded, key_in
+from llm_gateway.stores.local_file import read_whole
+
+__all__ = ["ProviderKey", "Read", "as_given", "in_file", "key_in", "unreadable"]
 
 _KEPT_S = 300
-_OWNER_OF_PLAIN_TEXT = "openai"
+_MOST_BYTES = 65_536
 
 Read = Callable[[], Awaitable[str]]
 
@@ -39,16 +42,20 @@ class ProviderKey:
         """The key.
 
         Raises:
-            ConfigurationError: There is no such key, or it cannot be read; its value is never repeated.
+            ConfigurationError: There is no such key, it cannot be read, or cannot be a key; its value is not
+                repeated. The sentence is among the details as well, as `reason`, for the log.
         """
         if not self._key or self._clock() - self._fetched >= _KEPT_S:
             self._key, self._fetched = await self._fetch(), self._clock()
         return self._key
 
     async def _fetch(self) -> str:
-        key = key_in(await self._read(), self._name)
+        try:
+            key = key_in(await self._read(), self._name)
+        except KeyFault as fault:
+            raise _wrong(f"The key of provider '{self._name}' {fault}.") from None
         if not key:
-            raise ConfigurationError(f"The key of provider '{self._name}' is empty; put it into the secret.")
+            raise _wrong(f"The key of provider '{self._name}' is empty; put it into the secret.")
         return key
 
 
@@ -57,9 +64,10 @@ def in_file(path: Path) -> Read:
 
     async def read() -> str:
         try:
-            return await asyncio.to_thread(path.read_text, encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise unreadable() from error
+            data = await asyncio.to_thread(read_whole, path, _MOST_BYTES)
+        except OSError as error:
+            raise unreadable(error.strerror or type(error).__name__) from error
+        return decoded(data)
 
     return read
 
@@ -73,17 +81,24 @@ def as_given(text: str) -> Read:
     return read
 
 
-def key_in(text: str, provider: str) -> str:
-    """A provider's key in the text of a secret; empty if it is not there."""
-    if not text.lstrip().startswith("{"):
-        return text.strip() if provider == _OWNER_OF_PLAIN_TEXT else ""
-    try:
-        keys = json.loads(text)
-    except ValueError:
-        return ""
-    return str(keys.get(provider) or "").strip()
+async def not_set() -> str:
+    """For a gateway whose providers need no key.
+
+    Raises:
+        ConfigurationError: Always: a provider needs one after all.
+    """
+    raise _wrong(
+        "Set LLM_GATEWAY_OPENAI_API_KEY, LLM_GATEWAY_OPENAI_API_KEY_FILE or LLM_GATEWAY_OPENAI_SECRET_ARN."
+    )
 
 
-def unreadable() -> ConfigurationError:
+def unreadable(reason: str | None = None) -> ConfigurationError:
     """The error for keys that cannot be read."""
-    return ConfigurationError("The provider's key cannot be read; see the gateway's logs.")
+    details = {} if reason is None else {"reason": reason}
+    return ConfigurationError(
+        "The provider's key cannot be read; see the gateway's logs.", details={**details}
+    )
+
+
+def _wrong(sentence: str) -> ConfigurationError:
+    return ConfigurationError(sentence, details={"reason": sentence})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llm_gateway.errors import InvalidPath, InvalidVariables
 from llm_gateway.models import Json
-from llm_gateway.prompts.path import is_partial, is_prompt_file
+from llm_gateway.prompts.path import ignored_because, is_partial, is_prompt_file
+from llm_gateway.stores.folder import MOST_BYTES
+from llm_gateway.stores.folder_tree import Tree, look_at, reason_of
+from llm_gateway.stores.local_file import read_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +39,23 @@ class PromptFolder:
                 is called `prompts`, else its own.
 
         Raises:
-            InvalidPath: A target does not exist, is no prompt file or is not below the top.
+            InvalidPath: A target does not exist, is ignored, cannot be read or is not below the top.
         """
         for target in targets:
             if not target.exists():
                 raise InvalidPath(f"There is no file or folder '{target}'.", param="path")
         top = (root or _top(targets[0])).resolve()
-        files = {path: (top / path).read_bytes() for path in _walk(top)}
+        tree = _tree(top)
+        files = {path: _read(path, file.real) for path, file in sorted(tree.files.items())}
         paths: list[str] = []
         for target in targets:
-            if not target.resolve().is_relative_to(top):
+            place = target.resolve() if target.is_dir() else target.parent.resolve() / target.name
+            if not place.is_relative_to(top):
                 raise InvalidPath(f"'{target}' is not below '{top}'; name the top by --root.", param="path")
-            name = target.resolve().relative_to(top).as_posix()
+            name = place.relative_to(top).as_posix()
             below = [path for path in files if name in (".", path) or path.startswith(f"{name}/")]
             if not below:
-                raise InvalidPath(f"'{target}' is or holds no .prompt, .md or .txt file.", param="path")
+                raise InvalidPath(_why_nothing(target, name, tree), param="path")
             paths += below
         return cls(top, list(dict.fromkeys(paths)), files)
 
@@ -100,13 +105,32 @@ def _json_or_text(value: str) -> Json:
 def _top(target: Path) -> Path:
     if target.is_dir():
         return target
-    above = target.resolve().parents
+    above = (target.parent.resolve() / target.name).parents  # where it is named, not where a link leads
     return next((folder for folder in above if folder.name == "prompts"), above[0])
 
 
-def _walk(top: Path) -> Iterator[str]:
-    for file in sorted(top.rglob("*")):
-        path = file.relative_to(top).as_posix()
-        hidden = any(part.startswith(".") for part in path.split("/"))
-        if file.is_file() and is_prompt_file(path) and not hidden:
-            yield path
+def _tree(top: Path) -> Tree:
+    """Every prompt file below the top; one that cannot be looked at is no reason to pass over it."""
+    try:
+        tree = look_at(top)
+    except OSError as error:
+        raise InvalidPath(f"'{top}' cannot be read: {reason_of(error)}.", param="path") from error
+    for path, reason in tree.unreadable.items():
+        if is_prompt_file(path) or (top / path).is_dir():
+            raise InvalidPath(f"'{path}' cannot be read: {reason}.", param="path")
+    return tree
+
+
+def _read(path: str, real: str) -> bytes:
+    try:
+        return read_whole(real, MOST_BYTES)
+    except OSError as error:
+        raise InvalidPath(f"'{path}' cannot be read: {reason_of(error)}.", param="path") from error
+
+
+def _why_nothing(target: Path, name: str, tree: Tree) -> str:
+    """A sentence for a target in which there is no prompt file."""
+    if target.is_dir():
+        return f"'{target}' holds no .prompt, .md or .txt file that is not hidden."
+    reason = ignored_because(name) or tree.ignored.get(name, "it is no prompt file of this folder")
+    return f"'{target}' is ignored, because {reason}."

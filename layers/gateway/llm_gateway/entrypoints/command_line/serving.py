@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from llm_gateway.entrypoints.command_line.output import fail, say
+from llm_gateway.env_file import environment_with
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import ENV_PREFIX, Settings, environment_with
+from llm_gateway.settings import ENV_PREFIX, Settings
 
 _WRONG = 2
 
-EnvFile = Annotated[Path, typer.Option(help="Variables for development; the environment's own win.")]
+EnvFile = Annotated[
+    Path | None, typer.Option(help="Variables for development, .env; the environment's own win.")
+]
 
 
 def serve(
@@ -32,7 +35,7 @@ def serve(
     ] = None,
     tls_key_file: Annotated[Path | None, typer.Option(help="LLM_GATEWAY_TLS_KEY_FILE")] = None,
     grpc_reflection: Annotated[bool | None, typer.Option(help="LLM_GATEWAY_GRPC_REFLECTION, on")] = None,
-    env_file: EnvFile = Path(".env"),
+    env_file: EnvFile = None,
 ) -> None:
     """Serve HTTP and gRPC: prompts from a folder, usage in a SQLite file. Every option is a setting, too.
 
@@ -62,7 +65,7 @@ def serve(
         raise typer.Exit(_WRONG) from None
 
 
-def health(env_file: EnvFile = Path(".env")) -> None:
+def health(env_file: EnvFile = None) -> None:
     """Ask the process on this machine whether it is ready; the exit code says so."""
     from llm_gateway.entrypoints.server.healthcheck import ready
 
@@ -71,7 +74,7 @@ def health(env_file: EnvFile = Path(".env")) -> None:
     say("ready")
 
 
-def _settings(env_file: Path, options: Mapping[str, object]) -> Settings:
+def _settings(env_file: Path | None, options: Mapping[str, object]) -> Settings:
     given = {
         f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in options.items() if value is not None
     }

@@ -7,7 +7,6 @@ import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 
 import grpc
@@ -23,9 +22,9 @@ from llm_gateway.stores.watching import keep_indexed
 
 _POLL_S = 0.05
 _LAST_WORDS_S = 1.0  # for answers that are on their way to the caller
-_RECONCILE_EVERY_S = 60.0
-_FORGET_EVERY = 60  # of those
+_FORGET_EVERY_S = 3_600.0
 _MOST_NAMED = 20
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.1, 1.0
 
 
 def serve(settings: Settings) -> None:
@@ -44,7 +43,7 @@ def serve(settings: Settings) -> None:
 
 async def _live(parts: LocalParts) -> None:
     told_to_stop = _signalled()
-    await parts.indexer.reconcile()
+    await parts.folder_watch.look(first=True)
     _show_gauges(parts)
     http, rpc = HttpServer(application(parts), parts.settings), _grpc_server(parts)
 
@@ -107,6 +106,11 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
 def _show_gauges(parts: LocalParts) -> None:
     metrics, index = parts.metrics, parts.folder_index
+    metrics.gauge(
+        "prompt_folder_available",
+        "1, or 0 while the folder of the prompts cannot be used and the last good ones are served.",
+        lambda: parts.folder_watch.available,
+    )
     metrics.gauge("calls_in_flight", "Calls under way.", lambda: parts.call_limit.taken)
     metrics.gauge("prompts", "Prompts that are served as they stand.", lambda: len(index.paths("ok")))
     metrics.gauge(
@@ -132,6 +136,10 @@ def _announce(parts: LocalParts, http_port: int, grpc_port: int) -> None:
         broken=broken[:_MOST_NAMED],
         usage_file=str(parts.usage_path),
     )
+    for provider in () if settings.test_mode else parts.providers_in_clear:
+        parts.telemetry.warn(
+            "provider is asked without TLS: its key and the prompts can be read", provider=provider
+        )
 
 
 @asynccontextmanager
@@ -154,20 +162,23 @@ async def _beside(parts: LocalParts, *work: Coroutine[object, object, None]) -> 
 
 
 async def _follow_prompts(parts: LocalParts) -> None:
-    folder = Path(parts.settings.required("prompt_folder"))
-    await keep_indexed(folder, parts.indexer, asyncio.Event(), parts.telemetry)
+    """Look at the folder twice in the time that the prompts at hand are trusted, at least every second."""
+    settings = parts.settings
+    folder = Path(settings.required("prompt_folder"))
+    every_s = min(max(settings.prompt_cache_ttl_s / 2, _SHORTEST_LOOK_S), _LONGEST_LOOK_S)
+    await keep_indexed(
+        folder, parts.indexer, asyncio.Event(), parts.telemetry, every_s=every_s, watch=parts.folder_watch
+    )
 
 
 async def _look_after(parts: LocalParts) -> None:
-    """Forget what is too old, and repair what the watching missed, as it does on some network disks."""
-    for turn in count():
+    """Forget what is too old."""
+    while True:
         try:
-            if turn % _FORGET_EVERY == 0:
-                await _forget(parts)
-            await parts.indexer.reconcile()
+            await _forget(parts)
         except Exception as error:  # the next turn may do better
             parts.telemetry.crashed(error, None)
-        await asyncio.sleep(_RECONCILE_EVERY_S)
+        await asyncio.sleep(_FORGET_EVERY_S)
 
 
 async def _forget(parts: LocalParts) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from llm_gateway.errors import ConfigurationError, GatewayError
 from llm_gateway.local_parts import LocalParts
-from llm_gateway.settings import Settings
-from llm_gateway.stores.provider_keys import key_in
+from llm_gateway.providers.http_environment import environment_faults
+from llm_gateway.settings import Settings, process_environment
+from llm_gateway.stores.key_text import KeyFault, key_in
 
 T = TypeVar("T")
 
@@ -27,12 +29,15 @@ def check(parts: LocalParts) -> None:
         *_prompts(settings),
         *_access(parts),
         *_tls(settings),
+        *_ports(settings),
+        *_provider_keys(parts),
+        *_outbound(parts),
         *_told_by(lambda: parts.model_catalogue),
         *_told_by(lambda: parts.budgets),
         *_told_by(lambda: parts.usage_file, f"LLM_GATEWAY_USAGE_FILE: '{parts.usage_path}' cannot be used. "),
     ]
     if not problems:
-        problems += [*_told_by(lambda: _check_model(parts)), *_provider_key(parts)]
+        problems += [*_told_by(lambda: _check_model(parts)), *_default_key(parts)]
     if problems:
         raise ConfigurationError(" ".join(problems), details={"problems": [*problems]})
 
@@ -43,6 +48,11 @@ def _prompts(settings: Settings) -> Iterator[str]:
         yield "Set LLM_GATEWAY_PROMPT_FOLDER (or --prompt-folder) to the folder of the prompts."
     elif not Path(folder).is_dir():
         yield f"LLM_GATEWAY_PROMPT_FOLDER: '{folder}' is no folder."
+    else:
+        try:
+            next(Path(folder).iterdir(), None)
+        except OSError as error:
+            yield f"LLM_GATEWAY_PROMPT_FOLDER: '{folder}' cannot be read: {error.strerror}."
 
 
 def _access(parts: LocalParts) -> Iterator[str]:
@@ -58,6 +68,7 @@ def _access(parts: LocalParts) -> Iterator[str]:
         )
     else:
         yield from _told_by(lambda: asyncio.run(_awaited(parts.pepper())), "LLM_GATEWAY_KEY_FILE: ")
+        yield from _told_by(lambda: asyncio.run(_awaited(parts.key_store.all())), "LLM_GATEWAY_KEY_FILE: ")
 
 
 def _tls(settings: Settings) -> Iterator[str]:
@@ -88,24 +99,88 @@ def _check_model(parts: LocalParts) -> None:
         raise ConfigurationError(f"LLM_GATEWAY_DEFAULT_MODEL: {error.message}") from error
 
 
-def _provider_key(parts: LocalParts) -> Iterator[str]:
-    """The default model's provider has a key, or needs none; whether it is taken is found out later."""
-    settings = parts.settings
-    provider = settings.default_model.partition("/")[0]
-    endpoint = parts.model_catalogue.endpoints.get(provider)
-    if settings.test_mode or (endpoint is not None and endpoint.auth == "none"):
+def _ports(settings: Settings) -> Iterator[str]:
+    """Whether both ports are free, found out by taking them for a moment."""
+    ports = {"HTTP": settings.http_port, "gRPC": settings.grpc_port}
+    if settings.http_port == settings.grpc_port != 0:
+        yield "LLM_GATEWAY_HTTP_PORT and LLM_GATEWAY_GRPC_PORT name the same port; gRPC needs one of its own."
         return
-    if not any((settings.openai_api_key, settings.openai_api_key_file, settings.openai_secret_arn)):
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    for door, port in ports.items():
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((settings.host, port))
+                listener.listen(1)
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is no address"
+                yield f"{door} cannot listen on {settings.host}:{port} ({reason})."
+
+
+def _provider_keys(parts: LocalParts) -> Iterator[str]:
+    """What is wrong with the keys that are there; whether a vendor takes them is found out later."""
+    setting = _key_setting(parts.settings)
+    if parts.settings.test_mode or setting is None:
+        return
+    try:
+        text = asyncio.run(_awaited(parts.provider_keys()))
+    except KeyFault as fault:
+        yield f"{setting} {fault}."
+        return
+    except ConfigurationError as error:
+        yield f"{setting} cannot be read: {error.details.get('reason', 'see the log')}."
+        return
+    yield from dict.fromkeys(_key_faults(text, setting, _providers_with_keys(parts)))
+
+
+def _key_faults(text: str, setting: str, providers: Iterable[str]) -> Iterator[str]:
+    as_json = text.lstrip("\ufeff \t\r\n").startswith("{")
+    for provider in providers:
+        try:
+            key_in(text, provider)
+        except KeyFault as fault:
+            of_whom = f", the key of '{provider}':" if as_json else ""
+            yield f"{setting}{of_whom} {fault}."
+
+
+def _providers_with_keys(parts: LocalParts) -> list[str]:
+    """OpenAI, and every other provider that asks for a key, as far as the models can be read."""
+    try:
+        endpoints = parts.model_catalogue.endpoints
+    except ConfigurationError:
+        endpoints = {}
+    named = {"openai": True, **{name: endpoint.auth != "none" for name, endpoint in endpoints.items()}}
+    return [name for name, keyed in named.items() if keyed]
+
+
+def _default_key(parts: LocalParts) -> Iterator[str]:
+    """The default model's provider has a key, or needs none."""
+    provider = parts.settings.default_model.partition("/")[0]
+    if parts.settings.test_mode or provider not in _providers_with_keys(parts):
+        return
+    if _key_setting(parts.settings) is None:
         yield (
             "Set LLM_GATEWAY_OPENAI_API_KEY or LLM_GATEWAY_OPENAI_API_KEY_FILE, or for answers that cost "
             "nothing LLM_GATEWAY_TEST_MODE=true."
         )
+    elif not key_in(asyncio.run(_awaited(parts.provider_keys())), provider):
+        yield f"The provider keys have none for '{provider}', the provider of LLM_GATEWAY_DEFAULT_MODEL."
+
+
+def _key_setting(settings: Settings) -> str | None:
+    """The setting that the keys are read from."""
+    names = ("openai_api_key", "openai_api_key_file", "openai_secret_arn")
+    return next((f"LLM_GATEWAY_{name.upper()}" for name in names if getattr(settings, name)), None)
+
+
+def _outbound(parts: LocalParts) -> Iterator[str]:
+    """What the environment says of proxies and certificates; in test mode nothing is sent."""
+    if parts.settings.test_mode:
         return
-    try:
-        if not key_in(asyncio.run(_awaited(parts.provider_keys())), provider):
-            yield f"The provider keys have none for '{provider}', the provider of LLM_GATEWAY_DEFAULT_MODEL."
-    except ConfigurationError:
-        yield "LLM_GATEWAY_OPENAI_API_KEY_FILE or LLM_GATEWAY_OPENAI_SECRET_ARN cannot be read."
+    faults = list(environment_faults(process_environment()))
+    yield from faults
+    if not faults:
+        yield from _told_by(parts.check_outbound)
 
 
 async def _awaited(reading: Awaitable[T]) -> T:

@@ -1,0 +1,93 @@
+"""A file of variables for development, and what it may not decide.
+
+`.env` lies in the working directory, which may be a repository that was just cloned. It must not be able to
+send a key that stands elsewhere to an address of its own choice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from llm_gateway.errors import ConfigurationError
+from llm_gateway.settings import ENV_PREFIX, process_environment
+
+_MODELS = f"{ENV_PREFIX}MODELS"
+_ADDRESSES = (f"{ENV_PREFIX}OPENAI_BASE_URL", _MODELS, f"{ENV_PREFIX}MODELS_FILE")
+_KEY, _KEY_FILE, _KEY_SECRET = (
+    f"{ENV_PREFIX}{name}" for name in ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_SECRET_ARN")
+)
+_DEFAULT = Path(".env")
+_MOST_BYTES = 1_048_576
+
+
+def environment_with(env_file: Path | None, environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """The environment, and in development what a file says of variables that it does not set.
+
+    A deployment named `prod` has no such file: what it needs is set where it runs.
+
+    Args:
+        env_file: The file that was asked for; None is `.env`, if there is one.
+        environ: The environment.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or names an address for a key that it does not hold.
+    """
+    environ = process_environment() if environ is None else environ
+    file = env_file or _DEFAULT
+    if environ.get(f"{ENV_PREFIX}ENVIRONMENT") == "prod" or (env_file is None and not file.is_file()):
+        return environ
+    written = {name: value for name, value in _read(file).items() if name not in environ}
+    _check_key_and_address(file, written, {**written, **environ})
+    return {**environ, **written}
+
+
+def _read(file: Path) -> dict[str, str]:
+    """The gateway's variables in a file; `${NAME}` stays as it is, so no other variable gets into them."""
+    from io import StringIO
+
+    from dotenv import dotenv_values
+
+    try:
+        if not file.is_file() or file.stat().st_size > _MOST_BYTES:
+            raise ConfigurationError(
+                f"The file of variables '{file}' is not there, or is no file of variables."
+            )
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigurationError(f"The file of variables '{file}' cannot be read: {reason}.") from error
+    found = dotenv_values(stream=StringIO(text), interpolate=False)
+    return {name: value for name, value in found.items() if value and name.startswith(ENV_PREFIX)}
+
+
+def _check_key_and_address(file: Path, written: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """An address in the file is for a key in the file, or in a file beside or below it, and for no other."""
+    address = next((name for name in _ADDRESSES if _names_address(name, written.get(name, ""))), None)
+    if address is None:
+        return
+    key = next((name for name in (_KEY, _KEY_FILE, _KEY_SECRET) if given.get(name, "").strip()), None)
+    if key is None or (key == _KEY and key in written):
+        return
+    if key == _KEY_FILE and key in written and _lies_beside(file, written[key]):
+        return
+    raise ConfigurationError(
+        f"'{file}' names an address ({address}) for a key that it does not hold ({key}), so nothing is sent: "
+        f"set {address} in the environment, or the key itself in '{file}'."
+    )
+
+
+def _names_address(name: str, value: str) -> bool:
+    """True unless the value is empty, or JSON of models alone."""
+    if name != _MODELS or not value:
+        return bool(value)
+    try:
+        models = json.loads(value)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(models, dict) or "providers" in models
+
+
+def _lies_beside(file: Path, key_file: str) -> bool:
+    return Path(key_file).resolve().is_relative_to(file.resolve().parent)
