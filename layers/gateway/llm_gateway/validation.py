@@ -64,6 +64,22 @@ def decode_json(body: bytes) -> Mapping[str, Any]:
     return value
 
 
+def has_half_character(text: str) -> bool:
+    """True if a text holds half of a surrogate pair, which UTF-8 cannot hold and so no store and no wire."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def whole_characters(text: str) -> str:
+    """The text with each pair of halves joined, and U+FFFD in place of each half that is left alone."""
+    if not has_half_character(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def validated(model: type[Model], value: object) -> Model:
     """`value` as `model`.
 

@@ -19,7 +19,7 @@ _SCALAR_KEYWORDS = {
     *("enum", "const", "format", "pattern", "minLength", "maxLength"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
-_FIELD = re.compile(r"^(?P<name>[^()?]+)(?P<optional>\?)?(?:\((?P<kind>[a-z]+)(?:,\s*(?P<text>.*))?\))?$")
+_FIELD = re.compile(r"^(?P<name>[^()?]+)(?P<optional>\?)?(?:\((?P<kind>[a-z]+)(?:,(?P<text>.*))?\))?$")
 
 
 class SchemaError(ValueError):
@@ -101,7 +101,7 @@ def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
     match = _FIELD.match(key)
     if match is None:
         raise SchemaError("has a field name that cannot be read")
-    name, optional, kind, text = match["name"].strip(), bool(match["optional"]), match["kind"], match["text"]
+    name, optional, kind, text = match["name"].strip(), bool(match["optional"]), match["kind"], (match["text"] or "").lstrip()
     schema: dict[str, Json]
     match kind:
         case None:

@@ -32,6 +32,8 @@ _LOOP: dict[str, Json] = {
     }
 }
 
+_MOST = 10**12  # above it a bound bounds nothing
+
 _Scope = Mapping[str, Json]
 
 
@@ -64,7 +66,7 @@ def worst_case(subject: Subject, model: ModelSpec) -> WorstCase:
     largest = _all(subject.tree.body, _scope(subject))
     return WorstCase(
         template_tokens=messages + text,
-        input_tokens=None if largest is None else messages + largest,
+        input_tokens=None if largest is None or largest > _MOST else messages + largest,
         output_tokens=subject.prompt.front.options.max_tokens or model.max_output_tokens,
     )
 
