@@ -155,7 +155,7 @@ class Settings:
         for name, text in given.items():
             if name in _READERS:
                 try:
-                    values[name] = _READERS[name](text)
+                    values[name] = _READERS[name](_utf8(text))
                 except ValueError as error:
                     problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
         if problems:
@@ -187,6 +187,15 @@ def environment_with(env_file: Path) -> Mapping[str, str]:
 
     written = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
     return {**written, **os.environ}
+
+
+def _utf8(value: str) -> str:
+    """Python hands bytes of the environment that are no UTF-8 on as half characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8 text") from None
+    return value
 
 
 def _text(value: str) -> str:

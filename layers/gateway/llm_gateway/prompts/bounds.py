@@ -20,7 +20,7 @@ MAX_CHARS = 2_000_000
 """Of a template with its partials; the text is copied several times while it is compiled."""
 MAX_LINES = 100_000
 """Of a template with its partials; the origin of each line is remembered for messages."""
-MAX_TOKENS = 25_000
+MAX_TOKENS = 20_000
 """Words, signs and literals inside tags, and the texts between tags, partials included.
 
 Jinja2 makes about 60 bytes of Python from each, which Python compiles: 30 µs and 5 KB for each of them.
@@ -29,6 +29,8 @@ MAX_BRACKETS = 32
 """Brackets in one another; Jinja2's parser spends 14 frames of Python's stack on each."""
 MAX_LOOPS = 16
 """Loops in one another; Python compiles 20."""
+MAX_BRANCHES = 200
+"""`elif` of one `if`; to Python's compiler each is inside the one before."""
 MAX_DEPTH = 80
 """Levels of a template's syntax tree; the compiler and each analysis recurse into them."""
 MAX_NUMBER_CHARS = 100
@@ -120,6 +122,9 @@ def check_tree(tree: nodes.Template, fault: Fault) -> None:
             raise fault(f"the template is nested more than {MAX_DEPTH} levels deep", node.lineno)
         if loops > MAX_LOOPS:
             raise fault(f"the template has more than {MAX_LOOPS} loops in one another", node.lineno)
+        if isinstance(node, nodes.If) and len(node.elif_) > MAX_BRANCHES:
+            line = node.elif_[MAX_BRANCHES].lineno
+            raise fault(f"an 'if' has more than {MAX_BRANCHES} 'elif'; use a mapping", line)
         if isinstance(node, nodes.Const) and isinstance(node.value, str):
             _check_literal(node.value, node.lineno, fault)
         waiting += [(child, depth + 1, loops) for child in node.iter_child_nodes()]
@@ -132,7 +137,9 @@ def check_role_lines(numbers: set[int], fault: Fault) -> None:
         PromptSyntaxError: Naming the line.
     """
     if len(numbers) > MAX_ROLE_LINES:
-        raise fault(f"the template has more than {MAX_ROLE_LINES} role lines", sorted(numbers)[MAX_ROLE_LINES])
+        raise fault(
+            f"the template has more than {MAX_ROLE_LINES} role lines", sorted(numbers)[MAX_ROLE_LINES]
+        )
 
 
 def check_variables(lines: Mapping[str, int], fault: Fault) -> None:

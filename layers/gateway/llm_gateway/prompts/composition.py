@@ -8,7 +8,7 @@ in the prompt itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
@@ -61,7 +61,7 @@ class Source:
     offset: int
     includes: tuple[Include, ...]
     size_bytes: int
-    size: Size = Size()
+    size: Size = field(default_factory=Size)
 
     def error(self, reason: str, line: int | None) -> PromptSyntaxError:
         """What is wrong with this file, at a line of its body."""
@@ -163,7 +163,7 @@ _Piece = tuple[str, Source, int]
 
 
 class _Composer:
-    """Puts partials in place, and counts what grows with each: a short chain of them may double every time."""
+    """Puts partials in place, and counts what grows with each: every link of a chain may double it."""
 
     def __init__(self, root: Source, partials: Mapping[str, Source]) -> None:
         self._partials = partials

@@ -202,6 +202,8 @@ def check_partial(body: str, fault: Fault) -> None:
         raise fault(_reason(error), error.lineno) from error
     except RecursionError as error:
         raise fault("the template is nested too deeply", None) from error
+    except Exception as error:  # Jinja2's lexer lets whatever Python says of a literal through
+        raise fault("the template cannot be compiled", None) from error
 
 
 def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:

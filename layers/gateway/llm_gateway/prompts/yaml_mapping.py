@@ -47,7 +47,7 @@ class PromptSyntaxError(Exception):
 
 
 class UnreadablePrompt(PromptSyntaxError):
-    """A prompt file that the gateway itself stumbled over: a defect, of which the file is only the occasion."""
+    """A prompt file on which the gateway itself failed: a defect, of which the file is only the occasion."""
 
 
 @contextmanager
@@ -67,7 +67,9 @@ def reading(path: str | None = None) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
             raise
-        reason = f"the gateway cannot read this file ({type(error).__name__}); report it, or write it otherwise"
+        reason = (
+            f"the gateway cannot read this file ({type(error).__name__}); report it, or write it otherwise"
+        )
         raise UnreadablePrompt(reason, path=path) from error
 
 
@@ -230,7 +232,9 @@ class _Reader:
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Json:
         if node.tag != _TEXT and len(node.value) > _MAX_NUMBER:  # `1:59:59:…` is a number in base 60
-            reason = f"'{_name(path)}' is a number longer than {_MAX_NUMBER} characters; quote it if it is text"
+            reason = (
+                f"'{_name(path)}' is a number longer than {_MAX_NUMBER} characters; quote it if it is text"
+            )
             raise PromptSyntaxError(reason, _line(node.start_mark))
         try:
             value: object = self._loader.construct_object(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,7 +119,11 @@ class FolderPromptIndex(InMemoryPromptIndex):
             lines = self._history(path).read_bytes().splitlines()
         except OSError:
             return []
-        return [_REVISION.validate_json(line) for line in lines]
+        found: list[Revision] = []
+        for line in lines:
+            with suppress(ValueError):  # half a line that a full disk left must not hide the others
+                found.append(_REVISION.validate_json(line))
+        return found
 
     def _note(self, path: str, revision: Revision) -> None:
         try:

@@ -41,10 +41,13 @@ async def keep_indexed(
 
 
 async def _index(paths: set[str], indexer: PromptIndexer, observer: WatchObserver) -> None:
-    try:
-        for path in sorted(path for path in paths if is_prompt_file(path)):
+    for path in sorted(path for path in paths if is_prompt_file(path)):
+        try:
             for outcome, entry in await indexer.index(path, f"{time.time_ns():020X}"):
                 observer.note("prompt indexed", outcome=outcome, prompt=entry.path, problem=entry.error)
+        except Exception as error:  # one file that fails must not stop the others
+            observer.note("prompts not indexed", error=type(error).__name__)
+    try:
         if any(not is_prompt_file(path) for path in paths):
             for entry in await indexer.reconcile():
                 observer.note("prompt indexed", outcome=entry.state, prompt=entry.path, problem=entry.error)

@@ -10,6 +10,7 @@ from pathlib import Path
 from llm_gateway.errors import InvalidPath, InvalidVariables
 from llm_gateway.models import Json
 from llm_gateway.prompts.path import is_partial, is_prompt_file
+from llm_gateway.validation import has_half_character
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def read_variables(pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
         if not (name and equals):
             raise InvalidVariables("Give variables as name=value, for example user.name=Ada.", param="var")
         _put(variables, name.split("."), _json_or_text(value))
+    if has_half_character(json.dumps(variables, ensure_ascii=False)):
+        raise InvalidVariables("A variable holds half a character (U+D800 to U+DFFF).", param="variables")
     return variables
 
 
@@ -92,7 +95,7 @@ def _put(variables: dict[str, Json], steps: list[str], value: Json) -> None:
 def _json_or_text(value: str) -> Json:
     try:
         read: Json = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
     return read
 
