@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.entrypoints.loading import InvocationFailed
 from llm_gateway.errors import StoreUnavailable
 from tests.functions.conftest import Functions, read_event
 
@@ -65,7 +66,7 @@ def test_a_record_that_fails_is_raised_after_the_others_are_indexed(functions: F
     good = uploaded(functions, "index_prompt_created", "support/reply.prompt")
     odd = json.loads(json.dumps(good["Records"][0]))
     odd["s3"]["object"] = {"key": "a.md"}  # an event without a sequencer
-    with pytest.raises(KeyError):
+    with pytest.raises(InvocationFailed, match="KeyError"):
         functions.run("index_prompt", {"Records": [odd, *good["Records"]]})
     assert listed(functions) == [("support/reply.prompt", "ok")]
 

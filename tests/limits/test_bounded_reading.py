@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
+from typing_extensions import override
 
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.prompts.bounds import MAX_CHARS, MAX_LINES, MAX_TOKENS, Size, measured
@@ -93,7 +96,10 @@ class Counting(Environment):
 
     read = 0
 
-    def lex(self, source: str, name: str | None = None, filename: str | None = None):  # type: ignore[no-untyped-def]
+    @override
+    def lex(
+        self, source: str, name: str | None = None, filename: str | None = None
+    ) -> Iterator[tuple[int, str, str]]:
         for token in super().lex(source, name, filename):
             self.read += 1
             yield token

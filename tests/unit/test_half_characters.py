@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,3 +165,11 @@ def test_bytes_of_the_environment_that_are_no_text_are_a_sentence() -> None:
 def test_bytes_of_an_argument_that_are_no_text_are_a_sentence(pair: str) -> None:
     with pytest.raises(GatewayError, match="half a character"):
         read_variables([pair], None)
+
+
+@pytest.mark.parametrize("data", [b'{"x": "\xff"}', b'{"x": "\\ud800"}', b'{"\xed\xa0\x80": 1}'])
+def test_a_file_of_variables_with_bytes_that_are_no_text_is_a_sentence(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "variables.json"
+    file.write_bytes(data)
+    with pytest.raises(InvalidVariables, match="half a character"):
+        read_variables([], file)

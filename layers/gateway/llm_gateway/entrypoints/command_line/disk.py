@@ -69,7 +69,7 @@ def read_variables(pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
     """
     variables: dict[str, Json] = {}
     if file is not None:
-        loaded = _json_or_text(file.read_text(encoding="utf-8"))
+        loaded = _json_or_text(file.read_bytes().decode(errors="surrogateescape"))
         if not isinstance(loaded, dict):
             raise InvalidVariables(f"'{file}' must hold one JSON object.", param="variables")
         variables = loaded
