@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,7 +137,7 @@ class _Archive:
                 lines = (self._folder / path / "seen.jsonl").read_text(encoding="utf-8").splitlines()
             except OSError:
                 lines = []
-            self._seen[path] = [_Seen(**json.loads(line)) for line in lines]
+            self._seen[path] = [seen for line in lines for seen in _read_seen(line)]
         return self._seen[path]
 
     def keep(self, path: str, seen: _Seen, data: bytes) -> None:
@@ -176,6 +177,12 @@ class _Archive:
         line = json.dumps({"version": seen.version, "modified": seen.modified})
         with (self._folder / path / "seen.jsonl").open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
+
+
+def _read_seen(line: str) -> Iterator[_Seen]:
+    """What a line of the archive says; half a line, which a full disk leaves, must not hide the others."""
+    with suppress(ValueError, TypeError):
+        yield _Seen(**json.loads(line))
 
 
 def _version(data: bytes) -> str:

@@ -11,6 +11,7 @@ from llm_gateway.prompts.indexing import PromptIndexer
 from llm_gateway.prompts.path import is_prompt_file
 
 _STEP_MS = 50
+_AGAIN_S = 0.5
 
 
 class WatchObserver(Protocol):
@@ -29,10 +30,19 @@ async def keep_indexed(
     A changed folder (renamed, deleted, unpacked) is not told file by file on every platform, so then
     everything is compared.
     """
+    await indexer.reconcile()
+    while not stop.is_set():
+        try:
+            await _follow(root.resolve(), indexer, stop, observer)
+        except Exception as error:  # a name that is no UTF-8 ends the watching of all the others
+            observer.note("prompts watched anew", error=type(error).__name__)
+            await asyncio.sleep(_AGAIN_S)
+            await _index({"."}, indexer, observer)
+
+
+async def _follow(top: Path, indexer: PromptIndexer, stop: asyncio.Event, observer: WatchObserver) -> None:
     from watchfiles import awatch
 
-    top = root.resolve()
-    await indexer.reconcile()
     watching = awatch(top, stop_event=stop, step=_STEP_MS, debounce=_STEP_MS * 4, recursive=True)
     async for changes in watching:
         paths = {Path(changed).relative_to(top).as_posix() for _, changed in changes}
