@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from llm_gateway.model_catalogue import ModelPrice, ModelSpec
 from llm_gateway.prompts.findings import Subject
@@ -172,6 +173,7 @@ class Counted(dict[str, Any]):
 
     looks = 0
 
+    @override
     def get(self, key: str, default: Any = None) -> Any:
         self.looks += 1
         return super().get(key, default)
