@@ -105,6 +105,20 @@ def test_files_and_folders_come_move_and_go(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_file_whose_name_is_no_text_does_not_end_the_watching(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (tmp_path / "a.md").write_text("old")
+        process = Process(tmp_path)
+        async with process.watching():
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.md")).write_text("x")
+            while not any(message == "prompts watched anew" for message, _ in process.observer.notes):
+                await asyncio.sleep(0.02)
+            (tmp_path / "a.md").write_text("new")
+            await process.serves("a.md", "new")
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
+
+
 def test_an_edited_partial_is_served_and_a_broken_file_leaves_the_last_good_one(tmp_path: Path) -> None:
     async def scenario() -> None:
         (tmp_path / "_tone.md").write_text("Be kind.")
@@ -214,5 +228,17 @@ def _check_unwritable(root: Path) -> None:
             await process.index.move_label(
                 LabelMove("a.md", "production", (), shares_of([version]), NOON, "ada"), Labels()
             )
+
+    asyncio.run(scenario())
+
+
+def test_half_a_line_of_the_archive_hides_no_other_version(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = await FolderPromptFiles(tmp_path).upload("a.md", b"old")
+        (seen,) = tmp_path.rglob("seen.jsonl")
+        seen.write_bytes(seen.read_bytes() + b'{"version": "0\n[]\n')
+        files = FolderPromptFiles(tmp_path)
+        second = await files.upload("a.md", b"new")
+        assert [u.version async for u in files.earlier("a.md", second, 1_000)] == [first]
 
     asyncio.run(scenario())

@@ -231,3 +231,45 @@ def test_a_move_gives_way_to_one_that_came_meanwhile_and_leaves_no_record(index:
 def store_of(index: WritablePromptIndex) -> LabelStore:
     assert isinstance(index, InMemoryPromptIndex | DynamoPromptIndex)
     return index
+
+
+def test_an_entry_that_cannot_be_read_is_broken_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        dynamodb = client("dynamodb", None)
+        table = create_table(dynamodb, "PromptTable")
+        index = DynamoPromptIndex(dynamodb, table)
+        put(index, "a.md", "b.md", "c.md")
+        poison = {"S": '{"path": "b.md", "required_variables": ["\\ud800"]}'}
+        dynamodb.update_item(
+            TableName=table,
+            Key={"pk": {"S": "prompt"}, "sk": {"S": "b.md"}},
+            UpdateExpression="SET entry = :poison",
+            ExpressionAttributeValues={":poison": poison},
+        )
+        page = asyncio.run(index.page("", 10, None))
+        assert [(e.path, e.state) for e in page.entries] == [
+            ("a.md", "ok"),
+            ("b.md", "broken"),
+            ("c.md", "ok"),
+        ]
+        ((found),) = asyncio.run(index.find("b.md"))
+        assert found.sources == {"b.md": None}  # what no file fits, so that a comparison repairs it
+        assert asyncio.run(index.put(entry("b.md"), SECOND, FIRST))
+        assert [e.state for e in asyncio.run(index.page("", 10, None)).entries] == ["ok", "ok", "ok"]
+        dynamodb.put_item(
+            TableName=table,
+            Item={"pk": {"S": "history#a.md"}, "sk": {"S": "v0"}, "revision": {"S": "{"}},
+        )
+        asyncio.run(index.add_revision("a.md", Revision("v1", NOON, 1, {})))
+        assert [revision.version for revision in asyncio.run(index.history("a.md"))] == ["v1"]
+
+
+def test_half_a_line_of_a_folders_history_hides_no_other(tmp_path: Path) -> None:
+    first, second = Revision("v1", NOON, 1, {}), Revision("v2", NOON, 1, {})
+    asyncio.run(FolderPromptIndex(tmp_path).add_revision("a.md", first))
+    (history,) = tmp_path.rglob("revisions.jsonl")
+    history.write_bytes(history.read_bytes() + b'{"version": "v0", "ma\n')
+    asyncio.run(FolderPromptIndex(tmp_path).add_revision("a.md", second))
+    assert {r.version for r in asyncio.run(FolderPromptIndex(tmp_path).history("a.md"))} == {"v1", "v2"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.entrypoints.loading import InvocationFailed
 from llm_gateway.errors import StoreUnavailable
 from tests.functions.conftest import Functions, read_event
 
@@ -48,6 +49,26 @@ def test_several_records_come_in_one_event(functions: Functions) -> None:
     second = uploaded(functions, "index_prompt_url_encoded_key", "marketing/launch day & after.prompt")
     both = {"Records": first["Records"] + second["Records"]}
     assert functions.run("index_prompt", both) == {"indexed": 2}
+
+
+def test_half_a_character_in_one_file_breaks_that_file_and_no_list(functions: Functions) -> None:
+    good = uploaded(functions, "index_prompt_url_encoded_key", "marketing/launch day & after.prompt")
+    bad = uploaded(functions, "index_prompt_created", "support/reply.prompt", '{{ x["\\ud800"] }}')
+    both = {"Records": bad["Records"] + good["Records"]}
+    assert functions.run("index_prompt", both) == {"broken": 1, "indexed": 1}
+    assert listed(functions) == [
+        ("marketing/launch day & after.prompt", "ok"),
+        ("support/reply.prompt", "broken"),
+    ]
+
+
+def test_a_record_that_fails_is_raised_after_the_others_are_indexed(functions: Functions) -> None:
+    good = uploaded(functions, "index_prompt_created", "support/reply.prompt")
+    odd = json.loads(json.dumps(good["Records"][0]))
+    odd["s3"]["object"] = {"key": "a.md"}  # an event without a sequencer
+    with pytest.raises(InvocationFailed, match="KeyError"):
+        functions.run("index_prompt", {"Records": [odd, *good["Records"]]})
+    assert listed(functions) == [("support/reply.prompt", "ok")]
 
 
 def test_s3s_test_event_is_no_prompt(functions: Functions) -> None:

@@ -123,8 +123,8 @@ _TOO_MUCH = [
     _LOOP + "{% if 1 %}a{% endif %}" * 1000 + _END,
     "{% set y %}" + _LOOP + "a" * 10_000 + _END + "{% endset %}{{ y|length }}",
     "{% macro m() %}" + "a" * 10_000 + "{% endmacro %}" + _LOOP + "{% set y = m() %}" + _END,
-    "{% set y = [" + "1," * 10_000 + "] %}" + _LOOP + "{% set z = y|list %}" + _END,
-    _LOOP + "{% set z = [" + "i," * 10_000 + "] %}" + _END,
+    "{% set y = [" + "1," * 9_000 + "] %}" + _LOOP + "{% set z = y|list %}" + _END,
+    _LOOP + "{% set z = [" + "i," * 9_000 + "] %}" + _END,
 ]
 _VARIABLES: dict[str, Json] = {
     "x": "a" * 100_000,

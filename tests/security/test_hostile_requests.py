@@ -77,6 +77,7 @@ BODIES: dict[str, tuple[str | bytes, int, str | None]] = {
     "a variable twice": (with_ticket('{"a": 1, "a": 2}'), 400, "malformed_json"),
     "half a character": (with_ticket('"\\ud800"'), 400, "malformed_json"),
     "half a character in a name": (with_ticket('{"\\udfff": 1}'), 400, "malformed_json"),
+    "half a character in an event": (with_ticket('"\ud800"'), 400, "invalid_request"),
     "both halves of a character": (with_ticket('"\\ud83d\\ude00"'), 200, None),
     "a byte order mark": ("\ufeff" + json.dumps(call()), 400, "malformed_json"),
     "two objects": (json.dumps(call()) * 2, 400, "malformed_json"),
@@ -296,6 +297,9 @@ LISTS: dict[str, tuple[dict[str, list[str]], int, str | None]] = {
     "a directory with NUL": ({"directory": ["a\0"]}, 400, "invalid_prompt_path"),
     "a directory of a megabyte": ({"directory": ["x" * 1_000_000]}, 400, "invalid_parameter"),
     "separators": ({"directory": ["a#b|c%"]}, 200, None),
+    "half a character in a directory": ({"directory": ["\ud800"]}, 400, "invalid_request"),
+    "half a character in a cursor": ({"cursor": ["\ud800"]}, 400, "invalid_request"),
+    "half a character in a name": ({"\ud800": ["1"]}, 400, "invalid_request"),
     "a limit of 5,000 digits": ({"limit": ["9" * 5_000]}, 400, "invalid_request"),
     "a limit that is none": ({"limit": ["NaN"]}, 400, "invalid_request"),
     "a limit below": ({"limit": ["-1"]}, 400, "invalid_parameter"),
@@ -310,6 +314,7 @@ MONTH = {"start": ["2026-11-01T00:00:00Z"], "end": ["2026-11-02T00:00:00Z"]}
 QUESTIONS: dict[str, tuple[dict[str, list[str]], int, str | None]] = {
     "a group 1,000 times": ({"group_by": ["model"] * 1_000}, 400, "invalid_parameter"),
     "separators in filters": ({"calling_service": ["a#b|c\0"], "prompt": ["../x"]}, 200, None),
+    "half a character in a filter": ({"calling_service": ["\ud800"]}, 400, "invalid_request"),
     "a filter of a megabyte": ({"model": ["x" * 1_000_000]}, 400, "invalid_parameter"),
     "the first year": (
         {"start": ["0001-01-01T00:00:00+14:00"], "end": ["0001-01-02T00:00:00Z"]}, 400, "invalid_parameter"

@@ -73,7 +73,7 @@ def overlaid(catalogue: ModelCatalogue, text: str, setting: str = "LLM_GATEWAY_M
         ConfigurationError: Naming the field at fault, or a fallback, provider or model that is not there.
     """
     try:
-        return _laid_over(catalogue, validated(_Overlay, decode_json(text.encode())))
+        return _laid_over(catalogue, validated(_Overlay, decode_json(text)))
     except _Fault as fault:
         raise ConfigurationError(f"{setting}: {fault}.") from None
     except RequestError as error:

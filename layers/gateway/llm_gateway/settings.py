@@ -163,7 +163,7 @@ class Settings:
         for name, text in given.items():
             if name in _READERS:
                 try:
-                    values[name] = _READERS[name](text)
+                    values[name] = _READERS[name](_utf8(text))
                 except ValueError as error:
                     problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
         if problems:
@@ -187,6 +187,15 @@ class Settings:
 def process_environment() -> Mapping[str, str]:
     """The environment of this process."""
     return os.environ
+
+
+def _utf8(value: str) -> str:
+    """Python hands bytes of the environment that are no UTF-8 on as half characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8 text") from None
+    return value
 
 
 def _text(value: str) -> str:

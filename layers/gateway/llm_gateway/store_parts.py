@@ -110,7 +110,13 @@ class StoreParts:
         """Keeps the index equal to the bucket."""
         from llm_gateway.prompts.indexing import PromptIndexer
 
-        return PromptIndexer(self.prompt_files, self.prompt_index, self.settings.max_prompt_bytes, utc_now)
+        return PromptIndexer(
+            self.prompt_files,
+            self.prompt_index,
+            self.settings.max_prompt_bytes,
+            utc_now,
+            lambda defect: self.telemetry.crashed(defect, None),
+        )
 
     @cached_property
     def prompt_files(self) -> S3PromptFiles | FolderPromptFiles:

@@ -15,6 +15,7 @@ from llm_gateway.models import Completion, Json, Message
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import AnswerNotJson, AnswerTruncated, AnswerViolatesSchema, ProviderError
 from llm_gateway.routing import Route
+from llm_gateway.validation import whole_escapes
 from llm_gateway.wire.calls import Output
 
 _FENCE = "```"
@@ -39,7 +40,7 @@ class OutputContract:
             AnswerTruncated, AnswerNotJson, AnswerViolatesSchema: Never quoting the answer.
         """
         try:
-            value: Json = from_json(_unfenced(completion.text), allow_inf_nan=False)
+            value: Json = from_json(whole_escapes(_unfenced(completion.text)), allow_inf_nan=False)
         except ValueError:
             if completion.finish_reason == "length":
                 raise AnswerTruncated(

@@ -5,6 +5,7 @@ Answers name fields and rules, never values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,10 @@ from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, 
 from llm_gateway.models import Json
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][\da-fA-F]{2})|\\."
+)  # a pair, a half, any other escape
 
 MAX_PROBLEMS = 20
 """Most findings that an error lists; a body may hold a hundred thousand, and an answer has 6 MB at most."""
@@ -29,6 +34,7 @@ _RULES = {
     "too_short": "must not be shorter than {min_length}",
     "too_many_bytes": "must not be longer than {max_bytes} bytes as JSON",
     "string_pattern_mismatch": "holds a character that is not allowed there",
+    "string_unicode": "holds half a character (U+D800 to U+DFFF)",
     "literal_error": "must be {expected}",
     "finite_number": "must be a finite number",
     "not_json": "holds a number or a text that JSON cannot hold: not finite, or half a character",
@@ -47,14 +53,15 @@ _KINDS = {
 }
 
 
-def decode_json(body: bytes) -> Mapping[str, Any]:
+def decode_json(body: bytes | str) -> Mapping[str, Any]:
     """One JSON object, in which no name is there twice: readers differ in which of the two they take.
 
     Raises:
         MalformedJson: Saying where reading stopped; the body itself is not repeated.
     """
     try:
-        value = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        data = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+        value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         what, _, where = str(error).rpartition(" at ")
         problem = "names a field twice" if what.startswith("Detected duplicate key") else "is not valid JSON"
@@ -62,6 +69,27 @@ def decode_json(body: bytes) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise MalformedJson("The body must be one JSON object.")
     return value
+
+
+def has_half_character(text: str) -> bool:
+    """True if a text holds half of a surrogate pair, which UTF-8 cannot hold and so no store and no wire."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def whole_characters(text: str) -> str:
+    """The text with each pair of halves joined, and U+FFFD in place of each half that is left alone."""
+    if not has_half_character(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def whole_escapes(text: str) -> str:
+    """JSON in which the escape of a half character that is left alone is that of U+FFFD."""
+    return _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
 
 
 def validated(model: type[Model], value: object) -> Model:

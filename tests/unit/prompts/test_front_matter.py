@@ -96,9 +96,9 @@ def test_keys_that_nobody_reads_are_warnings_with_their_full_names() -> None:
 
 
 def test_a_long_list_of_unknown_keys_is_cut_short_and_a_long_name_as_well() -> None:
-    front = parse_front_matter("\n".join(f"{'k' * 500}{n}: x" for n in range(1_000)))
-    assert len(front.unknown) == 1_000
-    assert front.warnings[-1] == "and 980 more"
+    front = parse_front_matter("\n".join(f"{'k' * 500}{n}: x" for n in range(120)))
+    assert len(front.unknown) == 120
+    assert front.warnings[-1] == "and 100 more"
     assert sum(map(len, front.warnings)) < 3_000
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from llm_gateway.model_catalogue import ModelPrice, ModelSpec
 from llm_gateway.prompts.findings import Subject
@@ -158,3 +159,32 @@ def test_the_beginning_of_a_text_has_the_number_of_tokens_asked_for() -> None:
     assert estimated_tokens(first_tokens(text, 5)) == 5
     assert text.startswith(first_tokens(text, 5))
     assert first_tokens(text, 10_000) == text
+
+
+def test_a_bound_that_bounds_nothing_is_no_bound() -> None:
+    nested = "{type: array, maxItems: 1.0e+300, items: " * 8 + "{type: string, maxLength: 1000}" + "}" * 8
+    text = f"---\ninput: {{schema: {{type: object, properties: {{x: {nested}}}}}}}\n---\n{{{{ x }}}}"
+    case = worst_case(Subject.read("a.prompt", {"a.prompt": text.encode()}), MODEL)
+    assert case.input_tokens is None
+
+
+class Counted(dict[str, Any]):
+    """A schema that counts how often it is looked at."""
+
+    looks = 0
+
+    @override
+    def get(self, key: str, default: Any = None) -> Any:
+        self.looks += 1
+        return super().get(key, default)
+
+
+def test_a_large_schema_is_measured_once_however_often_its_variable_is_used() -> None:
+    fields = "\n".join(f"      f{n}: boolean" for n in range(100))
+    text = f"---\ninput:\n  schema:\n    x(object):\n{fields}\n---\n" + "{{ x }}" * 50
+    read = Subject.read("a.prompt", {"a.prompt": text.encode()})
+    schema: Any = read.prompt.front.input_schema
+    counted = Counted(schema["properties"]["x"])
+    schema["properties"]["x"] = counted
+    assert worst_case(read, MODEL).input_tokens is not None
+    assert counted.looks < 50  # several for one measurement, not several for each use

@@ -23,6 +23,10 @@ def http_handler(app: Starlette, observer: RequestObserver) -> LambdaHandler:
         try:
             event_loop()
             return adapter(dict(event), context)
+        except UnicodeEncodeError:  # no bytes that a caller sends come to this, but an event is any JSON
+            half = InvalidRequest("The request holds half a character (U+D800 to U+DFFF); send UTF-8.")
+            observer.refused(half, context.aws_request_id)
+            return error_event(half, context.aws_request_id)
         except Exception as error:  # the application answers its own errors: this one is the event's
             observer.crashed(error, context.aws_request_id)
             return error_event(InvalidRequest("The request cannot be read."), context.aws_request_id)

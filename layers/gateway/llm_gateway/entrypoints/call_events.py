@@ -108,7 +108,7 @@ class CallEvents:
         """True if the message is done with, for better or worse."""
         message_id, body = str(record["messageId"]), None
         try:
-            body = decode_json(str(record["body"]).encode())
+            body = decode_json(str(record["body"]))
             queue, result = self._answers, await self._call(body, message_id, time_left)
         except GatewayError as error:
             self._observer.refused(error, message_id)

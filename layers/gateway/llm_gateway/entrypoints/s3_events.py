@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -44,19 +45,25 @@ async def index_uploads(
     Raises:
         StoreUnavailable: So that Lambda delivers the event again.
     """
-    outcomes: dict[str, int] = {}
+    outcomes: Counter[str] = Counter()
+    failed: Exception | None = None
     for record in event.get("Records", []):  # S3's test event has none
-        item = record["s3"]["object"]
-        path = unquote_plus(item["key"])
+        path = unquote_plus(record["s3"]["object"]["key"])
         if not is_prompt_file(path):
             observer.note("not a prompt file", event_name=record["eventName"])
             continue
-        for outcome, entry in await indexer.index(path, item["sequencer"]):
-            _report(observer, outcome, entry)
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        try:
+            for outcome, entry in await indexer.index(path, record["s3"]["object"]["sequencer"]):
+                _report(observer, outcome, entry)
+                outcomes[outcome] += 1
+        except Exception as error:  # the other files of the event come first
+            failed = failed or error
+            continue
         delay = now() - datetime.fromisoformat(record["eventTime"])
         observer.count({}, {"PromptDelay": delay.total_seconds() * 1000})
-    return outcomes
+    if failed is not None:
+        raise failed
+    return dict(outcomes)
 
 
 async def repair_index(indexer: PromptIndexer, observer: IndexObserver) -> dict[str, int]:

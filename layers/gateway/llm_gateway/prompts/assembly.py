@@ -7,16 +7,21 @@ upload, or a partial that is deleted while prompts still include it, is reported
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from llm_gateway.models import version_of
+from llm_gateway.prompts.bounds import MAX_TOKENS
 from llm_gateway.prompts.composition import MAX_PARTIALS, Source, read_source
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.path import is_partial
 from llm_gateway.prompts.prompt import Prompt, built_prompt
 from llm_gateway.prompts.template import check_partial
+from llm_gateway.prompts.yaml_mapping import UnreadablePrompt
+
+_MAX_TOKENS_READ = 5 * MAX_TOKENS
+"""Of all versions of all files together: 20 versions may be broken, each with its last line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Assembly:
         partials: Version of each partial that is served, by path.
         sources: The newest version of every file looked at, by path; None where there is none.
         problem: Why not every file is served as it was uploaded last; None if every one is.
+        defects: What the gateway itself stumbled over on the way.
     """
 
     newest: Upload
@@ -84,6 +90,7 @@ class Assembly:
     partials: Mapping[str, str]
     sources: Mapping[str, str | None]
     problem: str | None
+    defects: Sequence[UnreadablePrompt] = ()
 
 
 async def assemble(
@@ -124,6 +131,8 @@ class _Assembler:
         self._partials: dict[str, _Part] = {}
         self._sources: dict[str, str | None] = {}
         self._problem: str | None = None
+        self._defects: list[UnreadablePrompt] = []
+        self._tokens_read = 0
 
     async def assemble(self, path: str) -> Assembly | None:
         newest = await self._uploads.newest(path, self._max_bytes)
@@ -136,8 +145,15 @@ class _Assembler:
                 parts = self._included(source)
                 return self._served(newest, upload, source, parts)
             except PromptSyntaxError as error:
-                self._problem = self._problem or str(error)
-        return Assembly(newest, None, newest.last_modified, 0, {}, self._sources, self._problem)
+                self._note(error)
+        nothing = Assembly(newest, None, newest.last_modified, 0, {}, self._sources, self._problem)
+        return replace(nothing, defects=self._defects)
+
+    def _note(self, error: PromptSyntaxError) -> None:
+        """The first problem is the one that is reported: it is of the newest version."""
+        self._problem = self._problem or str(error)
+        if isinstance(error, UnreadablePrompt):
+            self._defects.append(error)
 
     def _served(self, newest: Upload, own: Upload, source: Source, parts: Mapping[str, _Part]) -> Assembly:
         versions = {path: part.upload.version for path, part in parts.items()}
@@ -145,7 +161,16 @@ class _Assembler:
         prompt = built_prompt(source, sources, version_of(own.version, versions))
         uploads = [own, *(part.upload for part in parts.values())]
         made_at = max(upload.last_modified for upload in uploads)
-        return Assembly(newest, prompt, made_at, own.size_bytes, versions, dict(self._sources), self._problem)
+        return Assembly(
+            newest,
+            prompt,
+            made_at,
+            own.size_bytes,
+            versions,
+            dict(self._sources),
+            self._problem,
+            self._defects,
+        )
 
     async def _candidates(self, path: str, newest: Upload | None) -> AsyncGenerator[Upload, None]:
         if newest is not None:
@@ -162,6 +187,9 @@ class _Assembler:
             where = path if is_partial(path) else None
             raise PromptSyntaxError(f"the file is too large ({upload.size_bytes} bytes)", None, where)
         source = read_source(path, upload.data)
+        self._tokens_read += source.size.tokens
+        if self._tokens_read > _MAX_TOKENS_READ:
+            raise source.error("its versions and partials are too large to look at all of them", None)
         if is_partial(path):
             check_partial(source.body, source.error)
         for include in source.includes:
@@ -187,7 +215,7 @@ class _Assembler:
                 self._partials[path] = _Part(upload, await self._read(path, upload, [*chain, path]))
                 return True
             except PromptSyntaxError as error:
-                self._problem = self._problem or str(error)
+                self._note(error)
         return False
 
     def _included(self, source: Source) -> dict[str, _Part]:

@@ -8,17 +8,19 @@ in the prompt itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
+from llm_gateway.prompts.bounds import Size, measured
 from llm_gateway.prompts.front_matter import PromptSyntaxError, split_front_matter
 from llm_gateway.prompts.path import is_partial, is_prompt_file
 from llm_gateway.prompts.sandbox import environment
+from llm_gateway.prompts.yaml_mapping import reading
 
 MAX_PARTIALS = 64
 _MAX_DEPTH = 16
-_MAX_CHARS = 4_000_000
+_ONE = Size(tokens=1)  # what an inclusion costs beside its text, which may be empty
 _INVISIBLE = {"whitespace"}
 
 
@@ -50,6 +52,7 @@ class Source:
         offset: Lines of the file before the body.
         includes: The include tags of the body, in order.
         size_bytes: Size of the file.
+        size: Size of the body, include tags among it.
     """
 
     path: str
@@ -58,6 +61,7 @@ class Source:
     offset: int
     includes: tuple[Include, ...]
     size_bytes: int
+    size: Size = field(default_factory=Size)
 
     def error(self, reason: str, line: int | None) -> PromptSyntaxError:
         """What is wrong with this file, at a line of its body."""
@@ -89,30 +93,46 @@ def read_source(path: str, data: bytes) -> Source:
     """Take a prompt file or a partial apart.
 
     Raises:
-        PromptSyntaxError: It is not UTF-8 text, or an include tag cannot be understood.
+        PromptSyntaxError: It is not UTF-8 text, its body is too large, or an include tag cannot be
+            understood.
     """
     where = path if is_partial(path) else None
-    front, body, offset = split_front_matter(_decode(data, where))
-    bare = Source(path, front, body, offset, (), len(data))
-    if "include" not in body:
-        return bare
-    return Source(path, front, body, offset, tuple(_includes(bare)), len(data))
+    with reading(where):
+        front, body, offset = split_front_matter(_decode(data, where))
+        bare = Source(path, front, body, offset, (), len(data))
+        size = measured(environment(), body, bare.error)
+        includes = tuple(_includes(bare)) if "include" in body else ()
+        return replace(bare, includes=includes, size=size)
 
 
 def included(root: Source, files: Mapping[str, bytes]) -> dict[str, Source]:
     """Every partial that `root` includes, directly or not, as far as it is among `files`.
 
     Raises:
-        PromptSyntaxError: As `read_source`.
+        PromptSyntaxError: As `read_source`, or they are too large together.
     """
     found: dict[str, Source] = {}
     waiting = [root]
+    size = root.size
     while waiting:
-        for include in waiting.pop().includes:
+        including = waiting.pop()
+        for include in including.includes:
             if include.path not in found and include.path in files:
                 found[include.path] = read_source(include.path, files[include.path])
+                size += found[include.path].size
+                check_growth(size, including, include)
                 waiting.append(found[include.path])
     return found
+
+
+def check_growth(size: Size, including: Source, include: Include) -> None:
+    """Refuse an inclusion that makes a prompt larger than it may be.
+
+    Raises:
+        PromptSyntaxError: Naming the line of the include tag.
+    """
+    if excess := size.excess():
+        raise including.error(f"the prompt is too large with its partials: {excess}", include.line)
 
 
 def compose(root: Source, partials: Mapping[str, Source]) -> Composition:
@@ -123,9 +143,7 @@ def compose(root: Source, partials: Mapping[str, Source]) -> Composition:
     """
     if len(partials) > MAX_PARTIALS:
         raise root.error(f"the prompt includes more than {MAX_PARTIALS} partials", None)
-    pieces = list(_pieces(root, partials, (root.path,)))
-    if sum(len(text) for text, _, _ in pieces) > _MAX_CHARS:
-        raise root.error("the prompt is too large with its partials", None)
+    pieces = list(_Composer(root, partials).pieces(root, (root.path,)))
     return Composition("".join(text for text, _, _ in pieces), tuple(_origins(pieces)))
 
 
@@ -144,26 +162,36 @@ def _decode(data: bytes, where: str | None) -> str:
 _Piece = tuple[str, Source, int]
 
 
-def _pieces(source: Source, partials: Mapping[str, Source], chain: tuple[str, ...]) -> Iterator[_Piece]:
-    """The texts that make the whole, each with its file and its first line there."""
-    position, size = 0, 0
-    for include in source.includes:
-        text = source.body[position : include.start]
-        yield text, source, source.body.count("\n", 0, position) + 1
+class _Composer:
+    """Puts partials in place, and counts what grows with each: every link of a chain may double it."""
+
+    def __init__(self, root: Source, partials: Mapping[str, Source]) -> None:
+        self._partials = partials
+        self._size = root.size
+
+    def pieces(self, source: Source, chain: tuple[str, ...]) -> Iterator[_Piece]:
+        """The texts that make the whole, each with its file and its first line there."""
+        position, line = 0, 1
+        for include in source.includes:
+            text = source.body[position : include.start]
+            yield text, source, line
+            yield from self.pieces(self._partial(source, include, chain), (*chain, include.path))
+            line += source.body.count("\n", position, include.end)
+            position = include.end
+        rest = source.body[position:]
+        if len(chain) > 1:  # the line break that ends a partial is its file's, not its text's
+            rest = rest.removesuffix("\n")
+        yield rest, source, line
+
+    def _partial(self, source: Source, include: Include, chain: tuple[str, ...]) -> Source:
         if include.path in chain or len(chain) > _MAX_DEPTH:
             raise source.error(f"'{include.path}' includes itself, or too deeply", include.line)
-        if include.path not in partials:
+        if include.path not in self._partials:
             raise source.error(f"there is no partial '{include.path}'", include.line)
-        for piece in _pieces(partials[include.path], partials, (*chain, include.path)):
-            size += len(piece[0])
-            if size > _MAX_CHARS:
-                raise source.error("the prompt is too large with its partials", include.line)
-            yield piece
-        position = include.end
-    rest = source.body[position:]
-    if len(chain) > 1:  # the line break that ends a partial is its file's, not its text's
-        rest = rest.removesuffix("\n")
-    yield rest, source, source.body.count("\n", 0, position) + 1
+        partial = self._partials[include.path]
+        self._size += partial.size + _ONE
+        check_growth(self._size, source, include)
+        return partial
 
 
 def _origins(pieces: list[_Piece]) -> Iterator[tuple[Source, int]]:
@@ -215,7 +243,9 @@ def _included_path(source: Source, tag: list[tuple[str, str]], line: int) -> str
 def _start(body: str, start: int) -> int:
     """`{%-` takes the white space before it away, as everywhere; blanks before a lone tag go as well."""
     if body.startswith("{%-", start):
-        return len(body[:start].rstrip())
+        while start and body[start - 1].isspace():
+            start -= 1
+        return start
     line_start = body.rfind("\n", 0, start) + 1
     blank = not body[line_start:start].strip() and not body.startswith("{%+", start)
     return line_start if blank else start
@@ -223,7 +253,8 @@ def _start(body: str, start: int) -> int:
 
 def _end(body: str, at: int) -> int:
     """Unlike after other tags the line break stays: the partial's text takes the tag's place."""
+    end = body.index("%}", at) + 2
     if body.startswith("-%}", at):
-        after = body[at + 3 :]
-        return at + 3 + len(after) - len(after.lstrip())
-    return body.index("%}", at) + 2
+        while end < len(body) and body[end].isspace():
+            end += 1
+    return end

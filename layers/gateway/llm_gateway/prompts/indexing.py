@@ -11,7 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Literal, Protocol
+
+from pydantic import TypeAdapter
 
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import PromptEntry, Revision, Stamp, own_version
@@ -24,6 +27,8 @@ BEFORE_EVERY_EVENT = "0"  # compares below every padded sequencer
 _SEQUENCER_WIDTH = 40
 _ATTEMPTS = 10
 _AT_ONCE = 16
+_MAX_ENTRY_BYTES = 350_000
+"""Of an entry as JSON; an item of DynamoDB has 409,600 bytes at most."""
 
 
 class WritablePromptIndex(PromptIndex, Protocol):
@@ -75,6 +80,8 @@ class PromptIndexer:
         index: Where entries go.
         max_bytes: Files above this size are reported broken.
         now: Aware UTC.
+        defect: Told of each exception that the gateway itself is to blame for; its file is broken, the
+            others are indexed.
     """
 
     def __init__(
@@ -83,11 +90,13 @@ class PromptIndexer:
         index: WritablePromptIndex,
         max_bytes: int,
         now: Callable[[], datetime],
+        defect: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._uploads = uploads
         self._index = index
         self._max_bytes = max_bytes
         self._now = now
+        self._defect = defect
 
     async def index(self, path: str, sequencer: str) -> Sequence[tuple[Outcome, PromptEntry]]:
         """Read what is at `path` now and write its entry; for a partial, those of all that include it.
@@ -121,13 +130,21 @@ class PromptIndexer:
         return repaired
 
     async def _write_all(self, paths: Sequence[str]) -> list[tuple[Outcome, PromptEntry]]:
+        """Write the entries of all paths; one that fails is raised when the others are written."""
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def write(path: str) -> tuple[Outcome, PromptEntry]:
             async with slots:
                 return await self._write(path, None)
 
-        return list(await asyncio.gather(*(write(path) for path in paths)))
+        results = await asyncio.gather(*(write(path) for path in paths), return_exceptions=True)
+        written = [result for result in results if not isinstance(result, BaseException)]
+        for failed in results:
+            if isinstance(failed, BaseException):
+                if written:
+                    await self._index.bump_generation()
+                raise failed
+        return written
 
     async def _write(self, path: str, sequencer: str | None) -> tuple[Outcome, PromptEntry]:
         """Write the entry of `path`; without an event the sequencer stays, so late events still count."""
@@ -151,9 +168,11 @@ class PromptIndexer:
         made = None if ignored else await assemble(self._uploads, path, self._max_bytes, announce)
         if made is None:
             return PromptEntry(path, None, "", 0, self._now(), state="deleted", sources={path: None})
+        for defect in made.defects:
+            self._defect(defect.__cause__ or defect)
         for revision in _revisions(made):
             await self._index.add_revision(path, revision)
-        return _described(path, made)
+        return _storable(_described(path, made))
 
     def _announcer(self, path: str, before: PromptEntry | None) -> Callable[[str], Awaitable[None]]:
         """Includers are written down before a partial is read, so that no change of it is missed."""
@@ -217,3 +236,29 @@ def _described(path: str, made: Assembly) -> PromptEntry:
         input_schema=None if front.input_schema is None else dict(front.input_schema),
         warnings=front.warnings,
     )
+
+
+def _storable(entry: PromptEntry) -> PromptEntry:
+    """The entry, or one without what its author wrote if no index can hold that; it is served either way."""
+    try:
+        if len(_codec().dump_json(entry)) <= _MAX_ENTRY_BYTES:
+            return entry
+        problem = f"what the file says of itself is longer than {_MAX_ENTRY_BYTES} bytes as JSON; say less"
+    except ValueError:  # of Unicode, or what pydantic makes of it
+        problem = "what the file says of itself is no text that can be stored"
+    return PromptEntry(
+        path=entry.path,
+        version=entry.version,
+        etag=entry.etag,
+        size_bytes=entry.size_bytes,
+        last_modified=entry.last_modified,
+        state="broken",
+        error=problem,
+        partials=entry.partials,
+        sources=entry.sources,
+    )
+
+
+@cache
+def _codec() -> TypeAdapter[PromptEntry]:
+    return TypeAdapter(PromptEntry)

@@ -15,7 +15,7 @@ from llm_gateway.prompts.front_matter import KNOWN_KEYS, PromptSyntaxError
 from llm_gateway.prompts.lint_variables import variable_findings
 from llm_gateway.prompts.sandbox import environment
 from llm_gateway.prompts.template import role_lines
-from llm_gateway.prompts.yaml_mapping import KeyPath, shown
+from llm_gateway.prompts.yaml_mapping import KeyPath, reading, shown
 
 _ROLE = r"(system|user|assistant)"
 _EXACT = re.compile(rf"^[ \t]*{_ROLE}:[ \t]*$")
@@ -38,10 +38,15 @@ def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple
         models: The models there are.
     """
     try:
-        subject = Subject.read(path, files)
+        with reading():
+            found = _findings(Subject.read(path, files), models)
     except PromptSyntaxError as error:
         return (Finding(error.path or path, error.line, "error", "broken-file", error.reason),)
-    found = [
+    return tuple(sorted(found, key=lambda finding: (finding.path, finding.line or 0)))
+
+
+def _findings(subject: Subject, models: ModelCatalogue) -> list[Finding]:
+    return [
         *_unknown_keys(subject),
         *_model_findings(subject, models),
         *variable_findings(subject),
@@ -49,7 +54,6 @@ def lint(path: str, files: Mapping[str, bytes], models: ModelCatalogue) -> tuple
         *_text_findings(subject, models),
         *_unread_front_matter(subject),
     ]
-    return tuple(sorted(found, key=lambda finding: (finding.path, finding.line or 0)))
 
 
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:

@@ -34,19 +34,25 @@ def variable_findings(subject: Subject) -> Iterator[Finding]:
 
 def _unused(subject: Subject, used: set[str]) -> Iterator[Finding]:
     front = subject.prompt.front
+    fields = _fields(front)
     for name in dict.fromkeys((*_properties(front.input_schema or {}), *front.defaults)):
         if name not in used:
             message = f"'{name}' is declared and the template does not use it"
-            yield subject.at_key(_declaration(front, name), "warning", "unused-variable", message)
+            yield subject.at_key(_declaration(front, fields, name), "warning", "unused-variable", message)
 
 
-def _declaration(front: FrontMatter, name: str) -> KeyPath:
+def _fields(front: FrontMatter) -> Mapping[str, KeyPath]:
+    """Keys of the fields of a Picoschema, by the names of the variables."""
+    keys = [keys for keys in front.lines if keys[:2] == ("input", "schema") and len(keys) == 3]
+    return {re.split(r"[?(]", path[2])[0].strip(): path for path in reversed(keys)}
+
+
+def _declaration(front: FrontMatter, fields: Mapping[str, KeyPath], name: str) -> KeyPath:
     """Keys of the place where a variable is declared: JSON Schema, Picoschema or a default."""
     for keys in (("input", "schema", "properties", name), ("input", "default", name)):
         if keys in front.lines:
             return keys
-    fields = (keys for keys in front.lines if keys[:2] == ("input", "schema") and len(keys) == 3)
-    return next((keys for keys in fields if re.split(r"[?(]", keys[2])[0].strip() == name), ("input",))
+    return fields.get(name, ("input",))
 
 
 def _undeclared(subject: Subject, used: Mapping[Path, int], schema: Mapping[str, Json]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_gateway.models import Json
+from llm_gateway.prompts.yaml_mapping import shown
 
 _SCALARS = {"string", "number", "integer", "boolean", "null"}
 _JSON_SCHEMA_KEYS = {"type", "properties", "$ref", "$schema", "anyOf", "oneOf", "allOf", "enum", "const"}
@@ -19,7 +20,7 @@ _SCALAR_KEYWORDS = {
     *("enum", "const", "format", "pattern", "minLength", "maxLength"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
-_FIELD = re.compile(r"^(?P<name>[^()?]+)(?P<optional>\?)?(?:\((?P<kind>[a-z]+)(?:,\s*(?P<text>.*))?\))?$")
+_FIELD = re.compile(r"^(?P<name>[^()?]+)(?P<optional>\?)?(?:\((?P<kind>[a-z]+)(?:,(?P<text>.*))?\))?$")
 
 
 class SchemaError(ValueError):
@@ -87,7 +88,7 @@ def _object(fields: Mapping[str, Any]) -> dict[str, Json]:
                 continue
             name, optional, schema = _field(key, value)
             if name in properties:
-                raise SchemaError(f"has the field '{name}' twice")
+                raise SchemaError(f"has the field '{shown(name)}' twice")
         except SchemaError as error:
             raise SchemaError(str(error), (key, *error.path)) from error
         properties[name] = _nullable(schema) if optional else schema
@@ -101,7 +102,12 @@ def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
     match = _FIELD.match(key)
     if match is None:
         raise SchemaError("has a field name that cannot be read")
-    name, optional, kind, text = match["name"].strip(), bool(match["optional"]), match["kind"], match["text"]
+    name, optional, kind, text = (
+        match["name"].strip(),
+        bool(match["optional"]),
+        match["kind"],
+        (match["text"] or "").lstrip(),
+    )
     schema: dict[str, Json]
     match kind:
         case None:
@@ -110,14 +116,14 @@ def _field(key: str, value: object) -> tuple[str, bool, dict[str, Json]]:
             schema = {"type": "array", "items": _value(value)}
         case "object":
             if not isinstance(value, dict):
-                raise SchemaError(f"field '{name}' is an object and needs fields below it")
+                raise SchemaError(f"field '{shown(name)}' is an object and needs fields below it")
             schema = _object(value)
         case "enum":
             if not isinstance(value, list) or not value:
-                raise SchemaError(f"field '{name}' is an enum and needs a list of values")
+                raise SchemaError(f"field '{shown(name)}' is an enum and needs a list of values")
             schema = {"enum": value}
         case _:
-            raise SchemaError(f"field '{name}' has an unknown kind '{kind}'")
+            raise SchemaError(f"field '{shown(name)}' has an unknown kind '{shown(kind)}'")
     return name, optional, {**schema, "description": text} if text else schema
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from llm_gateway.errors import InvalidVariables, MissingVariables
 from llm_gateway.json_schema import InvalidSchema, JsonSchema
 from llm_gateway.models import Json, Message
-from llm_gateway.prompts.composition import Source, compose, read_source
+from llm_gateway.prompts.composition import Source, compose, included, read_source
 from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
 from llm_gateway.prompts.metering import TIME_LIMIT_S
 from llm_gateway.prompts.template import PromptTemplate, check_partial
-from llm_gateway.prompts.yaml_mapping import line_of
+from llm_gateway.prompts.yaml_mapping import line_of, reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +71,20 @@ def parse_prompt(path: str, version: str, data: bytes, partials: Mapping[str, by
         PromptSyntaxError: It cannot be used; says why and, where known, on which line.
     """
     source = read_source(path, data)
-    sources = {name: read_source(name, content) for name, content in (partials or {}).items()}
-    return built_prompt(source, sources, version)
+    return built_prompt(source, included(source, partials or {}), version)
 
 
 def built_prompt(source: Source, partials: Mapping[str, Source], version: str) -> Prompt:
     """As `parse_prompt`, from files that are taken apart already."""
+    with reading():
+        return _built(source, partials, version)
+
+
+def _built(source: Source, partials: Mapping[str, Source], version: str) -> Prompt:
+    body = compose(source, partials)
     front = FrontMatter() if source.front is None else parse_front_matter(source.front)
     for partial in partials.values():
         check_partial(partial.body, partial.error)
-    body = compose(source, partials)
     template = PromptTemplate.compile(body.text, body.error)
     return Prompt(
         path=source.path,
@@ -107,14 +111,12 @@ def merged(defaults: Mapping[str, Json], given: Mapping[str, Json]) -> dict[str,
 def _required(front: FrontMatter, template: PromptTemplate) -> tuple[str, ...]:
     """What the template uses and what the schema demands, less what has a default."""
     names = list(template.required)
+    known = {name.partition(".")[0] for name in names}
     demanded = (front.input_schema or {}).get("required")
     for name in demanded if isinstance(demanded, list) else []:
-        if (
-            isinstance(name, str)
-            and "." not in name
-            and not any(n == name or n.startswith(f"{name}.") for n in names)
-        ):
+        if isinstance(name, str) and "." not in name and name not in known:
             names.append(name)
+            known.add(name)
     return tuple(name for name in names if not _has(front.defaults, name.split(".")))
 
 

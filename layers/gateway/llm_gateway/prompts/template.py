@@ -20,20 +20,19 @@ from jinja2.exceptions import TemplateSyntaxError, UndefinedError
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
 from llm_gateway.models import Json, Message, Role
+from llm_gateway.prompts.bounds import Fault, check_role_lines, check_tree, check_variables
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.metering import TIME_LIMIT_S, Budget, spending, text
 from llm_gateway.prompts.rewriting import metered
 from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
 from llm_gateway.prompts.variables import required_variables
+from llm_gateway.validation import has_half_character
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
 _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
 _OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
 _KNOWN = (*GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
 _ROLES: tuple[Role, ...] = get_args(Role)
-
-
-Fault = Callable[[str, int | None], PromptSyntaxError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class PromptTemplate:
         """Compile a prompt's body.
 
         Args:
-            source: The body, lines ended by a single newline.
+            source: The body, lines ended by a single newline, its size within the bounds.
             fault: Makes the error from a reason and a line of `source`.
 
         Raises:
@@ -63,10 +62,12 @@ class PromptTemplate:
         """
         mark = f"{_EDGE}{secrets.token_hex(16)}:"
         try:
-            marked = _mark_role_lines(environment(), source, mark)
+            marked = _mark_role_lines(environment(), source, mark, fault)
             tree = environment().parse(marked)
+            check_tree(tree, fault)
             _refuse_other_files(tree, fault)
             required = required_variables(tree, _KNOWN)
+            check_variables(required, fault)
             with spending(Budget(len(source))):
                 template = environment().from_string(metered(tree))
         except PromptSyntaxError:
@@ -77,7 +78,7 @@ class PromptTemplate:
             raise fault("the template is nested too deeply", None) from error
         except Exception as error:  # Jinja2 computes constants as it compiles, and trips over some
             raise fault("the template cannot be compiled", None) from error
-        return cls(template=template, mark=mark, required=required)
+        return cls(template=template, mark=mark, required=tuple(required))
 
     def render(
         self,
@@ -101,6 +102,11 @@ class PromptTemplate:
         """
         with spending(Budget(max_chars, time_limit_s, clock)):
             whole = "".join(self._chunks(variables, max_chars))
+        if has_half_character(whole):
+            raise InvalidVariables(
+                "With these variables the prompt holds half a character (U+D800 to U+DFFF).",
+                param="variables",
+            )
         preamble, *parts = re.split(f"{self.mark}({'|'.join(_ROLES)}){_EDGE}", whole)
         roles: list[tuple[str, str]] = [("user", preamble), *zip(parts[::2], parts[1::2], strict=True)]
         messages = tuple(
@@ -139,12 +145,14 @@ class PromptTemplate:
             ) from error
 
 
-def _mark_role_lines(jinja: PromptEnvironment, source: str, mark: str) -> str:
+def _mark_role_lines(jinja: PromptEnvironment, source: str, mark: str, fault: Fault) -> str:
     lines = source.split("\n")
     candidates = {n for n, line in enumerate(lines, start=1) if _ROLE_LINE.match(line)}
     if not candidates:
         return source
-    for number in candidates & _plain_lines(jinja, source):
+    opening = candidates & _plain_lines(jinja, source)
+    check_role_lines(opening, fault)
+    for number in opening:
         lines[number - 1] = f"{mark}{lines[number - 1].strip().removesuffix(':')}{_EDGE}"
     return "\n".join(lines)
 
@@ -194,6 +202,8 @@ def check_partial(body: str, fault: Fault) -> None:
         raise fault(_reason(error), error.lineno) from error
     except RecursionError as error:
         raise fault("the template is nested too deeply", None) from error
+    except Exception as error:  # Jinja2's lexer lets whatever Python says of a literal through
+        raise fault("the template cannot be compiled", None) from error
 
 
 def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:

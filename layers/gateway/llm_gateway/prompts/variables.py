@@ -16,15 +16,15 @@ _Guarded = frozenset[Path]
 _Visit = Callable[[nodes.Node, _Bound, _Guarded], _Bound]
 
 
-def required_variables(template: nodes.Template, known: Iterable[str]) -> tuple[str, ...]:
-    """Dotted names a caller must give, in order of appearance.
+def required_variables(template: nodes.Template, known: Iterable[str]) -> Mapping[str, int]:
+    """Dotted names a caller must give, each with its first line, in order of appearance.
 
     Args:
         template: The parsed template.
         known: Names the environment itself provides, such as `range`.
     """
-    required = _analysed(template, known).required
-    return tuple(".".join(path) for path in _without_prefixes(required))
+    found = _analysed(template, known)
+    return {".".join(path): found.used[path] for path in _without_prefixes(found.required)}
 
 
 def used_variables(template: nodes.Template, known: Iterable[str]) -> Mapping[Path, int]:
@@ -164,7 +164,7 @@ class _Analysis:
         if path[0] in bound:
             return
         self.used.setdefault(path, line)
-        if not any(path[: len(seen)] == seen for seen in guarded):
+        if not any(path[:length] in guarded for length in range(1, len(path) + 1)):
             self.required.append(path)
 
     def _optional(self, node: nodes.Node, bound: frozenset[str], guarded: frozenset[Path]) -> None:
@@ -184,16 +184,18 @@ def _path(node: nodes.Node) -> Path | None:
 
     A name with a dot in it cannot be told apart in a dotted path, so it ends the chain.
     """
-    match node:
-        case nodes.Name(ctx="load"):
-            return (node.name,)
-        case nodes.Getattr():
-            parent = _path(node.node)
-            return None if parent is None else (*parent, node.attr)
-        case nodes.Getitem(arg=nodes.Const(value=str() as key)) if "." not in key:
-            parent = _path(node.node)
-            return None if parent is None else (*parent, key)
-    return None
+    steps: list[str] = []
+    while True:
+        match node:
+            case nodes.Name(ctx="load"):
+                return (node.name, *reversed(steps))
+            case nodes.Getattr():
+                steps.append(node.attr)
+            case nodes.Getitem(arg=nodes.Const(value=str() as key)) if "." not in key:
+                steps.append(key)
+            case _:
+                return None
+        node = node.node
 
 
 def _names(target: nodes.Node) -> frozenset[str]:

@@ -32,7 +32,21 @@ _LOOP: dict[str, Json] = {
     }
 }
 
-_Scope = Mapping[str, Json]
+_MOST = 10**12  # above it a bound bounds nothing
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Schemas of the names that are known at a place of the template, and the sizes that were worked out."""
+
+    names: Mapping[str, Json]
+    sizes: dict[int, int | None]
+
+    def size(self, schema: Json) -> int | None:
+        """`_size`, once for each schema however often the template uses it."""
+        if id(schema) not in self.sizes:
+            self.sizes[id(schema)] = _size(schema)
+        return self.sizes[id(schema)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,7 @@ def worst_case(subject: Subject, model: ModelSpec) -> WorstCase:
     largest = _all(subject.tree.body, _scope(subject))
     return WorstCase(
         template_tokens=messages + text,
-        input_tokens=None if largest is None else messages + largest,
+        input_tokens=None if largest is None or largest > _MOST else messages + largest,
         output_tokens=subject.prompt.front.options.max_tokens or model.max_output_tokens,
     )
 
@@ -73,7 +87,7 @@ def _scope(subject: Subject) -> _Scope:
     """Schemas of the variables, less the names the template gives a value of its own."""
     own = {name.name for name in subject.tree.find_all(nodes.Name) if name.ctx != "load"}
     properties = _mapping((subject.prompt.front.input_schema or {}).get("properties"))
-    return {name: schema for name, schema in properties.items() if name not in own}
+    return _Scope({name: schema for name, schema in properties.items() if name not in own}, {})
 
 
 def _all(parts: Iterable[nodes.Node], scope: _Scope) -> int | None:
@@ -97,7 +111,7 @@ def _tokens(node: nodes.Node, scope: _Scope) -> int | None:
             return _repeated(node, scope)
         case nodes.Filter():
             return _filtered(node, scope)
-    return _size(_schema(node, scope))
+    return scope.size(_schema(node, scope))
 
 
 def _branches(node: nodes.If | nodes.CondExpr | nodes.Or) -> Iterator[Sequence[nodes.Node]]:
@@ -113,10 +127,10 @@ def _branches(node: nodes.If | nodes.CondExpr | nodes.Or) -> Iterator[Sequence[n
 def _repeated(node: nodes.For, scope: _Scope) -> int | None:
     items = _mapping(_schema(node.iter, scope))
     count = items.get("maxItems")
-    inner = {**scope, "loop": _LOOP, **{name.name: None for name in node.target.find_all(nodes.Name)}}
+    names = {**scope.names, "loop": _LOOP, **{name.name: None for name in node.target.find_all(nodes.Name)}}
     if isinstance(node.target, nodes.Name):
-        inner[node.target.name] = items.get("items")
-    body = _all(node.body, inner)
+        names[node.target.name] = items.get("items")
+    body = _all(node.body, _Scope(names, scope.sizes))
     if body is None or not isinstance(count, int | float):
         return 0 if body == 0 else None
     return _largest((int(count) * body, _all(node.else_, scope)))
@@ -133,11 +147,11 @@ def _filtered(node: nodes.Filter, scope: _Scope) -> int | None:
         return inner
     if node.name == "tojson":
         return _ESCAPED * inner
-    return _joined(_mapping(_schema(given, scope)), _all(node.args, scope)) if node.name == "join" else None
+    return _joined(_mapping(_schema(given, scope)), node, scope) if node.name == "join" else None
 
 
-def _joined(items: Mapping[str, Json], between: int | None) -> int | None:
-    count, item = items.get("maxItems"), _size(items.get("items"))
+def _joined(items: Mapping[str, Json], node: nodes.Filter, scope: _Scope) -> int | None:
+    count, item, between = items.get("maxItems"), scope.size(items.get("items")), _all(node.args, scope)
     if item is None or between is None or not isinstance(count, int | float):
         return None
     return int(count) * (item + between)
@@ -147,7 +161,7 @@ def _schema(node: nodes.Node, scope: _Scope) -> Json:
     """Schema of a path into the variables; None if it leads elsewhere."""
     match node:
         case nodes.Name():
-            return scope.get(node.name)
+            return scope.names.get(node.name)
         case nodes.Getattr():
             return _mapping(_mapping(_schema(node.node, scope)).get("properties")).get(node.attr)
         case nodes.Getitem(arg=nodes.Const(value=str() as key)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,18 @@ import yaml
 from yaml.reader import ReaderError
 
 from llm_gateway.models import Json
+from llm_gateway.validation import has_half_character
 
 KeyPath = tuple[str, ...]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_FRONT_BYTES = 65_536
+"""Of the front matter as UTF-8: what it says is in the index, an item of which has 400 KB at most."""
+MAX_VALUES = 5_000
+"""Names and values of the front matter, at 40 µs each from text to JSON Schema."""
 _MAX_DEPTH = 32
+_MAX_NUMBER = 100
+_PANIC = "PanicException"  # what a library written in Rust raises for a defect; no Exception, to Python
 _MAX_NAME = 64
 _FIRST_LINE = 2  # the front matter begins below the file's first `---`
 _MAPPING, _SEQUENCE, _TEXT = (f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str"))
@@ -36,6 +44,33 @@ class PromptSyntaxError(Exception):
         self.reason = reason
         self.line = line
         self.path = path
+
+
+class UnreadablePrompt(PromptSyntaxError):
+    """A prompt file on which the gateway itself failed: a defect, of which the file is only the occasion."""
+
+
+@contextmanager
+def reading(path: str | None = None) -> Iterator[None]:
+    """Whatever goes wrong inside is a fault of the file that is read, so that no other file suffers from it.
+
+    Args:
+        path: The partial that is read; None if it is the prompt's own file.
+
+    Raises:
+        UnreadablePrompt: Instead of any exception that is no PromptSyntaxError.
+    """
+    try:
+        yield
+    except PromptSyntaxError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
+        reason = (
+            f"the gateway cannot read this file ({type(error).__name__}); report it, or write it otherwise"
+        )
+        raise UnreadablePrompt(reason, path=path) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +140,7 @@ def load_mapping(text: str) -> Section:
     Raises:
         PromptSyntaxError: It is not YAML, not a mapping, names a key twice, or holds more than JSON can.
     """
+    _check_length(text)
     try:
         _refuse_explosives(text)
         loader = _LOADER(text)
@@ -130,10 +166,22 @@ def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
     return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
 
 
+def _check_length(text: str) -> None:
+    read = 0
+    for line, content in enumerate(text.split("\n"), start=_FIRST_LINE):
+        read += len(content.encode(errors="surrogatepass")) + 1
+        if read > MAX_FRONT_BYTES:
+            raise PromptSyntaxError(f"the front matter is longer than {MAX_FRONT_BYTES} bytes", line)
+
+
 def _refuse_explosives(text: str) -> None:
     """Aliases grow a short text without end, and deep nesting overflows the stack of libyaml's loader."""
-    depth = 0
+    depth = values = 0
     for event in yaml.parse(text, Loader=_LOADER):
+        values += isinstance(event, yaml.NodeEvent)
+        if values > MAX_VALUES:
+            reason = f"the front matter has more than {MAX_VALUES} names and values"
+            raise PromptSyntaxError(reason, _line(event.start_mark))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
             raise PromptSyntaxError("the front matter is nested too deeply", _line(event.start_mark))
@@ -170,6 +218,8 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode) or key.tag != _TEXT:
                 above = f"under '{_name(path)}'" if path else "in the front matter"
                 raise PromptSyntaxError(f"the names {above} must be text; quote them", line)
+            if has_half_character(key.value):
+                raise PromptSyntaxError("a name holds half a character; write the character itself", line)
             below = (*path, key.value)
             if below in self.lines:
                 first = self.lines[below]
@@ -181,6 +231,11 @@ class _Reader:
         return result
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Json:
+        if node.tag != _TEXT and len(node.value) > _MAX_NUMBER:  # `1:59:59:…` is a number in base 60
+            reason = (
+                f"'{_name(path)}' is a number longer than {_MAX_NUMBER} characters; quote it if it is text"
+            )
+            raise PromptSyntaxError(reason, _line(node.start_mark))
         try:
             value: object = self._loader.construct_object(node)
         except Exception as error:  # PyYAML builds `!!int ''` and the like with no checks of its own
@@ -191,7 +246,7 @@ class _Reader:
                 return value
             case bool() | int() | None:
                 return value
-            case str() if not any("\ud800" <= character <= "\udfff" for character in value):
+            case str() if not has_half_character(value):
                 return value
         raise _not_json(node, path)
 

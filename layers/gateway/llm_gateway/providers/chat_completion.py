@@ -25,6 +25,7 @@ from llm_gateway.provider_errors import (
     ResponseNoContent,
     ResponseNotJson,
 )
+from llm_gateway.validation import whole_characters
 
 MESSAGES: Mapping[type[ProviderError], str] = {
     ProviderTimeout: "The model's vendor did not answer in time.",
@@ -64,10 +65,10 @@ def read_completion(body: bytes) -> Completion:
         raise _of_no_use(ResponseNoChoices, answer)
     reason = _FINISH_REASONS.get(str(choices[0].get("finish_reason")), "other")
     return Completion(
-        text=_utf8(_text(_mapping(choices[0].get("message")), reason, answer)),
+        text=whole_characters(_text(_mapping(choices[0].get("message")), reason, answer)),
         finish_reason=reason,
         usage=_usage(answer),
-        served_model=_utf8(str(answer.get("model") or "")),
+        served_model=whole_characters(str(answer.get("model") or "")),
     )
 
 
@@ -80,11 +81,6 @@ def _decoded(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise _of_no_use(ResponseNotJson, {}) from error
-
-
-def _utf8(text: str) -> str:
-    """The text without half characters, which no answer of ours can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _text(message: Mapping[str, Any], reason: FinishReason, answer: Mapping[str, Any]) -> str:

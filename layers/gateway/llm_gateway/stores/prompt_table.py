@@ -11,7 +11,9 @@ Keys, `pk` and `sk`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 _GENERATION = {"pk": {"S": "generation"}, "sk": {"S": "generation"}}
 _DELETED_KEPT_S = 7 * 86_400
+_NEVER = datetime.fromtimestamp(0, UTC)
+_UNREADABLE = "the index cannot read its own entry of this prompt; it is repaired with the next comparison"
 Stored = TypeVar("Stored", PromptEntry, Revision, Labels, LabelMove)
 
 
@@ -106,7 +110,7 @@ class DynamoPromptIndex:
     async def history(self, path: str) -> Sequence[Revision]:
         """See PromptIndex.history."""
         items = await self._all(f"history#{path}")
-        revisions = [_loaded(Revision, item["revision"]["S"]) for item in items]
+        revisions = list(_readable(Revision, (item["revision"]["S"] for item in items)))
         return sorted(revisions, key=lambda revision: revision.made_at, reverse=True)
 
     async def add_revision(self, path: str, revision: Revision) -> None:
@@ -152,7 +156,7 @@ class DynamoPromptIndex:
     async def moves(self, path: str) -> Sequence[LabelMove]:
         """See LabelStore.moves."""
         items = await self._all(f"moves#{path}")
-        return [_loaded(LabelMove, item["move"]["S"]) for item in reversed(items)]
+        return list(_readable(LabelMove, (item["move"]["S"] for item in reversed(items))))
 
     async def bump_generation(self) -> None:
         """See WritablePromptIndex.bump_generation."""
@@ -226,7 +230,12 @@ def _item(entry: PromptEntry, stamp: Stamp) -> dict[str, Any]:
 
 
 def _entry(item: Mapping[str, Any]) -> PromptEntry:
-    return _loaded(PromptEntry, item["entry"]["S"])
+    """The entry of an item; one that cannot be read is broken, which a comparison with the files repairs."""
+    try:
+        return _loaded(PromptEntry, item["entry"]["S"])
+    except ValueError:
+        path = item["sk"]["S"]
+        return PromptEntry(path, None, "", 0, _NEVER, "broken", error=_UNREADABLE, sources={path: None})
 
 
 def _dumped(value: object) -> str:
@@ -236,6 +245,13 @@ def _dumped(value: object) -> str:
 def _loaded(kind: type[Stored], text: str) -> Stored:
     value: Stored = _codec(kind).validate_json(text)
     return value
+
+
+def _readable(kind: type[Stored], texts: Iterable[str]) -> Iterator[Stored]:
+    """Records that can be read; one that cannot must not hide the others."""
+    for text in texts:
+        with suppress(ValueError):
+            yield _loaded(kind, text)
 
 
 _codec: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

@@ -21,6 +21,7 @@ from llm_gateway.entrypoints.command_line.places import (
     open_usage,
 )
 from llm_gateway.errors import GatewayError
+from llm_gateway.validation import has_half_character
 
 _HELP = """Prompts from the author's side: check them, upload them, see and move their versions.
 
@@ -145,6 +146,8 @@ def _typer(text: str, **choices: bool) -> typer.Typer:
 
 def main() -> None:
     """The entry point of the installed command."""
+    if any(has_half_character(argument) for argument in sys.argv[1:]):  # bytes that are no UTF-8
+        sys.exit(fail("An argument is not UTF-8 text; write it as UTF-8.").exit_code)
     try:
         create_app()()
     except GatewayError as error:

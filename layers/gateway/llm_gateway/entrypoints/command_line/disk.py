@@ -13,6 +13,7 @@ from llm_gateway.prompts.path import ignored_because, is_partial, is_prompt_file
 from llm_gateway.stores.folder import MOST_BYTES
 from llm_gateway.stores.folder_tree import Tree, look_at, reason_of
 from llm_gateway.stores.local_file import read_whole
+from llm_gateway.validation import has_half_character
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def read_variables(pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
     """
     variables: dict[str, Json] = {}
     if file is not None:
-        loaded = _json_or_text(file.read_text(encoding="utf-8"))
+        loaded = _json_or_text(file.read_bytes().decode(errors="surrogateescape"))
         if not isinstance(loaded, dict):
             raise InvalidVariables(f"'{file}' must hold one JSON object.", param="variables")
         variables = loaded
@@ -82,6 +83,8 @@ def read_variables(pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
         if not (name and equals):
             raise InvalidVariables("Give variables as name=value, for example user.name=Ada.", param="var")
         _put(variables, name.split("."), _json_or_text(value))
+    if has_half_character(json.dumps(variables, ensure_ascii=False)):
+        raise InvalidVariables("A variable holds half a character (U+D800 to U+DFFF).", param="variables")
     return variables
 
 
@@ -97,7 +100,7 @@ def _put(variables: dict[str, Json], steps: list[str], value: Json) -> None:
 def _json_or_text(value: str) -> Json:
     try:
         read: Json = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
     return read
 

@@ -21,6 +21,7 @@ from llm_gateway.prompts.lint import lint as lint_prompt
 from llm_gateway.prompts.path import is_partial
 from llm_gateway.prompts.prompt import built_prompt
 from llm_gateway.prompts.worst_case import worst_case
+from llm_gateway.prompts.yaml_mapping import reading
 from llm_gateway.settings import Settings
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 from llm_gateway.usage import cost_usd
@@ -166,9 +167,13 @@ def _summary(folder: PromptFolder, models: ModelCatalogue, findings: list[Findin
 
 def _worst(path: str, folder: PromptFolder, models: ModelCatalogue) -> list[str]:
     try:
-        subject = Subject.read(path, folder.files)
+        with reading():
+            return _worst_of(path, Subject.read(path, folder.files), models)
     except PromptSyntaxError:
         return [path, "", "", "", ""]
+
+
+def _worst_of(path: str, subject: Subject, models: ModelCatalogue) -> list[str]:
     provider, _, name = (subject.prompt.front.model or Settings().default_model).partition("/")
     try:
         model = models.find(provider, name)
