@@ -51,6 +51,7 @@ class Parts(StoreParts):
             ttl_s=self.settings.idempotency_ttl_s,
             now=utc_now,
             new_id=new_id,
+            workers=self.workers,
         )
 
     @cached_property
@@ -91,6 +92,7 @@ class Parts(StoreParts):
             ttl_s=settings.prompt_cache_ttl_s,
             cache_bytes=settings.prompt_cache_bytes,
             clock=time.monotonic,
+            workers=self.workers,
             unchecked=self.telemetry.prompts_unchecked,
         )
         return Gateway(
@@ -107,6 +109,7 @@ class Parts(StoreParts):
             test_mode=settings.test_mode,
             rehearsals=lambda: self._rehearsals,
             budgets=self.budgets,
+            workers=self.workers,
         )
 
     @cached_property
@@ -187,6 +190,6 @@ class Parts(StoreParts):
         endpoints = {"openai": own, **self.model_catalogue.endpoints}
         keys = self.provider_keys
         return {
-            name: OpenAIProvider(ProviderKey(keys, name), utc_now, endpoint, self._http)
+            name: OpenAIProvider(ProviderKey(keys, name), utc_now, endpoint, self._http, self.workers)
             for name, endpoint in endpoints.items()
         }

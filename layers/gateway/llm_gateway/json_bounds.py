@@ -72,6 +72,14 @@ def extent_of(value: Any, most: int = MAX_VALUES) -> Extent:
     return Extent(tuple(values), tuple(chars))
 
 
+def is_small(value: Any, values: int, chars: int) -> bool:
+    """True if a value holds no more than so many values and characters; looks at no more than that."""
+    try:
+        return sum(extent_of(value, values).chars) <= chars
+    except TooManyValues:
+        return False
+
+
 def _below(level: list[Any]) -> tuple[list[Any], int]:
     """The values one level further in, and the characters of their names."""
     below, named = list[Any](), 0

@@ -20,6 +20,8 @@ MAX_CHARS = 262_144
 MAX_DEPTH = 64
 MAX_RULES = 20_000
 MAX_RECURSIVE = 500
+_LIGHT_RULES = 1_000
+_LIGHT_RECURSION = 30
 
 DIALECTS: Mapping[str, str] = {
     "json-schema.org/draft/2020-12/schema": "Draft202012Validator",
@@ -88,6 +90,11 @@ class SchemaBounds:
         self.rules = sum(costs.rules for costs in self._once)
         if self._recursive and len(self._nodes) > MAX_RECURSIVE:
             raise InvalidSchema((), f"has more than {MAX_RECURSIVE:,} schemas, some of which hold themselves")
+
+    @property
+    def light(self) -> bool:
+        """True if the rules that meet a value are counted at once: they are few."""
+        return self.rules <= _LIGHT_RULES and (not self._recursive or len(self._nodes) <= _LIGHT_RECURSION)
 
     def work(self, extent: Extent) -> int:
         """Rules that are applied at most when a value of this extent is checked."""
@@ -204,9 +211,7 @@ def _nodes(graph: SchemaGraph) -> dict[int, _Node]:
     """A node for each schema, by its `id`, behind those that it applies to the same value."""
     applied = {key: graph.applied(schema) for key, schema in graph.schemas.items()}
     group = _groups({k: [id(s) for s in (*found.same, *found.parts)] for k, found in applied.items()})
-    recursive = {
-        k: {id(s) for s in found.parts if group[id(s)] == group[k]} for k, found in applied.items()
-    }
+    recursive = {k: {id(s) for s in found.parts if group[id(s)] == group[k]} for k, found in applied.items()}
     leads_to = {
         k: [id(s) for s in (*found.same, *found.parts) if id(s) not in recursive[k]]
         for k, found in applied.items()
@@ -222,7 +227,9 @@ def _nodes(graph: SchemaGraph) -> dict[int, _Node]:
         schema, found = graph.schemas[key], applied[key]
         name_states = sum(states_of(name) for steps, name in patterns_of(schema) if len(steps) > 1)
         nodes[key] = _Node(
-            own=Costs(_own_rules(schema), sum(states_of(p) for steps, p in patterns_of(schema) if len(steps) == 1)),
+            own=Costs(
+                _own_rules(schema), sum(states_of(p) for steps, p in patterns_of(schema) if len(steps) == 1)
+            ),
             name_states=name_states,
             times=_LOOKED_AT_AGAIN if _UNEVALUATED & schema.keys() else 1,
             same=tuple(number[id(s)] for s in found.same),

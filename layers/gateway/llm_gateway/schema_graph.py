@@ -21,7 +21,14 @@ MAX_STATES = 10_000
 _SAME = ("not", "if", "then", "else")
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
 _SAME_MAPPINGS = ("dependentSchemas", "dependencies")
-_EVERY = ("additionalProperties", "unevaluatedProperties", "items", "contains", "additionalItems", "unevaluatedItems")
+_EVERY = (
+    "additionalProperties",
+    "unevaluatedProperties",
+    "items",
+    "contains",
+    "additionalItems",
+    "unevaluatedItems",
+)
 _DEFINITIONS = ("$defs", "definitions")
 _UNBOUNDED = ("$dynamicRef", "$recursiveRef")
 _EXPLAINED_AT_LENGTH = {"anyOf", "oneOf", "propertyNames"}
@@ -139,7 +146,7 @@ class SchemaGraph:
         return found
 
     def _collect(self, top: Schema) -> None:
-        """Look at a schema and those inside it, once each; a reference may lead to one that no keyword holds."""
+        """Look at a schema and those inside it, once each; a reference may lead beside all keywords."""
         waiting: list[tuple[Path, object]] = [((), top)]
         while waiting:
             path, schema = waiting.pop()

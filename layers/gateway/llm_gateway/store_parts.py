@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Metrics, Telemetry
+from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -110,7 +111,14 @@ class StoreParts:
         """Keeps the index equal to the bucket."""
         from llm_gateway.prompts.indexing import PromptIndexer
 
-        return PromptIndexer(self.prompt_files, self.prompt_index, self.settings.max_prompt_bytes, utc_now)
+        return PromptIndexer(
+            self.prompt_files, self.prompt_index, self.settings.max_prompt_bytes, utc_now, self.workers
+        )
+
+    @property
+    def workers(self) -> Workers:
+        """What does heavy work."""
+        return INLINE
 
     @cached_property
     def prompt_files(self) -> S3PromptFiles | FolderPromptFiles:

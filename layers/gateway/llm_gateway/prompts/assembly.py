@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
+from llm_gateway.deadline import Deadline
 from llm_gateway.models import version_of
 from llm_gateway.prompts.composition import MAX_PARTIALS, Source, read_source
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.path import is_partial
 from llm_gateway.prompts.prompt import Prompt, built_prompt
 from llm_gateway.prompts.template import check_partial
+from llm_gateway.workers import INLINE, PROMPTS, Workers
+
+T = TypeVar("T")
+_PARSE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,11 @@ class Assembly:
 
 
 async def assemble(
-    uploads: PromptUploads, path: str, max_bytes: int, announce: Callable[[str], Awaitable[None]]
+    uploads: PromptUploads,
+    path: str,
+    max_bytes: int,
+    announce: Callable[[str], Awaitable[None]],
+    workers: Workers = INLINE,
 ) -> Assembly | None:
     """Put the prompt at `path` together from the newest versions that work.
 
@@ -96,6 +106,7 @@ async def assemble(
         path: The prompt.
         max_bytes: Larger files cannot be used.
         announce: Told of every partial before it is read.
+        workers: Parse the files.
 
     Returns:
         None if there is no file at `path`.
@@ -103,7 +114,14 @@ async def assemble(
     Raises:
         StoreUnavailable: The store does not answer.
     """
-    return await _Assembler(uploads, max_bytes, announce).assemble(path)
+    return await _Assembler(uploads, max_bytes, announce, workers).assemble(path)
+
+
+def _checked_source(path: str, data: bytes) -> Source:
+    source = read_source(path, data)
+    if is_partial(path):
+        check_partial(source.body, source.error)
+    return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +134,16 @@ class _Assembler:
     """One look at the files of one prompt; every file is looked at once, so all see the same versions."""
 
     def __init__(
-        self, uploads: PromptUploads, max_bytes: int, announce: Callable[[str], Awaitable[None]]
+        self,
+        uploads: PromptUploads,
+        max_bytes: int,
+        announce: Callable[[str], Awaitable[None]],
+        workers: Workers,
     ) -> None:
         self._uploads = uploads
         self._max_bytes = max_bytes
         self._announce = announce
+        self._workers = workers
         self._partials: dict[str, _Part] = {}
         self._sources: dict[str, str | None] = {}
         self._problem: str | None = None
@@ -134,10 +157,13 @@ class _Assembler:
             try:
                 source = await self._read(path, upload, (path,))
                 parts = self._included(source)
-                return self._served(newest, upload, source, parts)
+                return await self._parsed(partial(self._served, newest, upload, source, parts))
             except PromptSyntaxError as error:
                 self._problem = self._problem or str(error)
         return Assembly(newest, None, newest.last_modified, 0, {}, self._sources, self._problem)
+
+    async def _parsed(self, work: Callable[[], T]) -> T:
+        return await self._workers.run(work, Deadline.after(_PARSE_TIMEOUT_S), owner=PROMPTS, paid=True)
 
     def _served(self, newest: Upload, own: Upload, source: Source, parts: Mapping[str, _Part]) -> Assembly:
         versions = {path: part.upload.version for path, part in parts.items()}
@@ -161,9 +187,7 @@ class _Assembler:
         if upload.data is None:
             where = path if is_partial(path) else None
             raise PromptSyntaxError(f"the file is too large ({upload.size_bytes} bytes)", None, where)
-        source = read_source(path, upload.data)
-        if is_partial(path):
-            check_partial(source.body, source.error)
+        source = await self._parsed(partial(_checked_source, path, upload.data))
         for include in source.includes:
             if include.path in chain:
                 raise source.error(f"'{include.path}' includes itself", include.line)

@@ -18,6 +18,7 @@ from llm_gateway.models import PromptEntry, Revision, Stamp, own_version
 from llm_gateway.prompts.assembly import Assembly, PromptUploads, assemble
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.prompts.path import is_partial, is_prompt_file
+from llm_gateway.workers import INLINE, Workers
 
 Outcome = Literal["indexed", "broken", "deleted", "outdated"]
 BEFORE_EVERY_EVENT = "0"  # compares below every padded sequencer
@@ -75,6 +76,7 @@ class PromptIndexer:
         index: Where entries go.
         max_bytes: Files above this size are reported broken.
         now: Aware UTC.
+        workers: Parse the files.
     """
 
     def __init__(
@@ -83,11 +85,13 @@ class PromptIndexer:
         index: WritablePromptIndex,
         max_bytes: int,
         now: Callable[[], datetime],
+        workers: Workers = INLINE,
     ) -> None:
         self._uploads = uploads
         self._index = index
         self._max_bytes = max_bytes
         self._now = now
+        self._workers = workers
 
     async def index(self, path: str, sequencer: str) -> Sequence[tuple[Outcome, PromptEntry]]:
         """Read what is at `path` now and write its entry; for a partial, those of all that include it.
@@ -146,7 +150,7 @@ class PromptIndexer:
 
     async def _entry(self, path: str, before: PromptEntry | None) -> PromptEntry:
         announce = self._announcer(path, before)
-        made = await assemble(self._uploads, path, self._max_bytes, announce)
+        made = await assemble(self._uploads, path, self._max_bytes, announce, self._workers)
         if made is None:
             return PromptEntry(path, None, "", 0, self._now(), state="deleted", sources={path: None})
         for revision in _revisions(made):
