@@ -41,7 +41,10 @@ def test_missing_names_are_told_together_and_everything_in_the_order_of_its_plac
         ({"$ref": "http://127.0.0.1:9/schema.json"}, ("$ref",)),
         ({"$ref": "file:///etc/passwd"}, ("$ref",)),
         ({"$ref": "#"}, ()),
-        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, ("$defs", "a")),
+        (
+            {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+            ("$defs", "a"),
+        ),
     ],
 )
 def test_a_schema_that_is_none_is_refused_with_its_place_and_nothing_is_fetched(

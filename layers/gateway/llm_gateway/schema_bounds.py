@@ -16,7 +16,7 @@ from llm_gateway.pattern_size import states_of
 from llm_gateway.schema_graph import InvalidSchema, Schema, SchemaGraph, patterns_of
 
 MAX_VALUES = 10_000
-MAX_CHARS = 262_144
+MAX_CHARS = 131_072
 MAX_DEPTH = 64
 MAX_RULES = 20_000
 MAX_RECURSIVE = 500
