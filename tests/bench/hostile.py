@@ -25,7 +25,7 @@ _PROMPTS = {
     "upper.md": '{{ xs | map("upper") | join(" ") }}',
     "loop.md": "{% for x in xs %}{% for y in xs %}{{ x }}{% endfor %}{% endfor %}",
     "search.md": "{% for x in xs %}{% if x in text %}{{ x }}{% endif %}{% endfor %}",
-    "checked.md": "---\ninput: {schema: {type: object, properties: {xs: {items: {type: integer}}}}}\n---\n{{ xs }}",
+    "checked.md": "---\ninput: {schema: {properties: {xs: {items: {type: integer}}}}}\n---\n{{ xs }}",
     "plain.md": "Hello.",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -169,5 +170,22 @@ def test_a_caller_that_goes_away_leaves_no_place_taken() -> None:
         gate.set()
         await busy
         assert await workers.run(thread, long(), owner="a")
+
+    with_workers(story)
+
+
+def test_turns_of_callers_that_all_leave_as_a_thread_becomes_free_are_not_lost() -> None:
+    async def story(workers: WorkerThreads) -> None:
+        gate = threading.Event()
+        busy = asyncio.create_task(workers.run(gate.wait, long(), owner="a"))
+        gone = [asyncio.create_task(workers.run(thread, long(), owner="a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        gate.set()
+        time.sleep(0.05)  # so that the end of the work waits in the loop while the callers leave
+        for caller in gone:
+            caller.cancel()
+        await asyncio.gather(busy, *gone, return_exceptions=True)
+        assert await workers.run(thread, long(), owner="a")
+        assert workers.waiting == 0
 
     with_workers(story)

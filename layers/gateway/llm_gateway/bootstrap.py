@@ -174,7 +174,7 @@ class Parts(StoreParts):
         from llm_gateway.providers.fake import FakeProvider, realistic_latency
 
         latency = realistic_latency if self.settings.test_latency == "realistic" else None
-        return dict.fromkeys(self.model_catalogue.providers, FakeProvider(latency))
+        return dict.fromkeys(self.model_catalogue.providers, FakeProvider(latency, self.workers))
 
     @cached_property
     def _real_providers(self) -> Mapping[str, OpenAIProvider]:

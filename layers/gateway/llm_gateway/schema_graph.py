@@ -30,8 +30,14 @@ _EVERY = (
     "unevaluatedItems",
 )
 _DEFINITIONS = ("$defs", "definitions")
-_UNBOUNDED = ("$dynamicRef", "$recursiveRef")
+_UNBOUNDED = {"$dynamicRef", "$recursiveRef"}
 _EXPLAINED_AT_LENGTH = {"anyOf", "oneOf", "propertyNames"}
+
+_APPLY = {
+    *("$ref", "properties", "patternProperties", "prefixItems", "propertyNames"),
+    *(*_SAME, *_SAME_LISTS, *_SAME_MAPPINGS, *_EVERY),
+}
+_HOLD = {*_APPLY, *_DEFINITIONS}
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -71,6 +77,9 @@ class Applied:
         return (*self.alternatives, *self.every, *self.names)
 
 
+_NONE = Applied((), (), (), ())
+
+
 class SchemaGraph:
     """The schemas of a document.
 
@@ -102,6 +111,8 @@ class SchemaGraph:
 
     def applied(self, schema: Schema) -> Applied:
         """The schemas that `schema` applies."""
+        if not _APPLY & schema.keys():
+            return _NONE
         target = self._target(schema)
         same = [schema.get(name) for name in _SAME] + ([] if target is None else [target])
         for name in _SAME_LISTS:
@@ -157,7 +168,7 @@ class SchemaGraph:
             waiting += [((*path, *steps), inner) for steps, inner in _inside(schema)]
 
     def _check(self, schema: Schema) -> None:
-        for keyword in schema.keys() & set(_UNBOUNDED):
+        for keyword in _UNBOUNDED & schema.keys():
             raise self.fault(schema, f"has '{keyword}', which is not supported; use '$ref'", keyword)
         if "$id" in schema and schema is not self._document:
             raise self.fault(schema, "has an '$id' inside; only the whole schema may have one", "$id")
@@ -192,6 +203,8 @@ def patterns_of(schema: Schema) -> Iterator[tuple[Path, str]]:
 
 
 def _inside(schema: Schema) -> Iterator[tuple[Path, object]]:
+    if not schema.keys() & _HOLD:
+        return
     for name in (*_SAME, *_EVERY, "propertyNames"):
         yield (name,), schema.get(name)
     for name in (*_SAME_LISTS, "prefixItems", "items"):

@@ -128,6 +128,10 @@ class WorkerThreads:
     def _give(self, owner: str) -> None:
         """Let the owner's oldest piece of work begin; the owner's next one comes after all other owners."""
         queue = self._waiting.pop(owner)
+        while queue and queue[0].done():  # cancelled a moment ago, and not yet withdrawn
+            queue.popleft()
+        if not queue:
+            return
         turn = queue.popleft()
         if queue:
             self._waiting[owner] = queue

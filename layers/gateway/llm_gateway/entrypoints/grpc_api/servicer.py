@@ -17,6 +17,7 @@ from llm_gateway.entrypoints.prompt_queries import ListQuery, list_prompts, prom
 from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.idempotency import CallsPrompts
+from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.rollup import RollupStore
 from llm_gateway.validation import validated
@@ -60,7 +61,7 @@ class GatewayServicer(llm_gateway_pb2_grpc.LlmGatewayServicer):
         asked = ASKED.get()
         return await self._workers.run(
             work,
-            asked.time_left,
+            asked.time_left if paid else asked.time_left.sooner(TIMEOUT_RANGE_S[0]),
             owner=asked.caller.service or "",
             first=work if light else None,
             paid=paid,

@@ -81,7 +81,9 @@ def endpoint(
             )
 
         first = read if len(body) <= LIGHT_BYTES else None
-        call = await workers.run(read, time_left, owner=caller.service or "", first=first)
+        # Before it is read a call cannot say how long it may take: at least as long as any call may.
+        shortest = time_left.sooner(TIMEOUT_RANGE_S[0])
+        call = await workers.run(read, shortest, owner=caller.service or "", first=first)
         answer = await calls.call_prompt(call, request_id_of(request.scope), time_left, caller)
         headers = {"idempotent-replayed": "true"} if answer.replayed else None
         return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
