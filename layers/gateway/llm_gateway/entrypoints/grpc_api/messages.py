@@ -109,7 +109,7 @@ class _Reader:
     def _json(self, value: Value, place: str) -> Json:
         self._left -= 1
         if self._left < 0:
-            raise _bad(place.partition(".")[0], f"holds more than {MAX_VALUES:,} values")
+            raise _too_many(place)
         match value.WhichOneof("kind"):
             case "null_value":
                 return None
@@ -124,6 +124,11 @@ class _Reader:
             case "list_value":
                 return [self._json(item, f"{place}.{n}") for n, item in enumerate(value.list_value.values)]
         raise _bad(place, "must have a value; null is one of its own")
+
+
+def _too_many(place: str) -> InvalidParameter:
+    field = "variables" if place.startswith("variables") else "output.schema"
+    return InvalidParameter(f"'{field}' holds more than {MAX_VALUES:,} values.", param=field)
 
 
 def _number(value: float, place: str) -> int | float:
