@@ -18,7 +18,7 @@ from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.structured_output import output_contract
 from llm_gateway.wire.calls import Output
 
-TREE = {
+TREE: dict[str, Any] = {
     "type": "object",
     "properties": {"value": {"type": "integer"}, "left": {"$ref": "#"}, "right": {"$ref": "#"}},
     "required": ["value"],
@@ -206,7 +206,8 @@ def test_a_recursion_that_doubles_with_each_level_is_checked_as_deep_as_that_is_
 )
 @pytest.mark.parametrize("items", [90_000, 500_000])
 def test_of_half_a_million_violations_few_are_made(document: dict[str, Any], items: int) -> None:
-    schema, value = JsonSchema(document), ["x"] * items
+    schema = JsonSchema(document)
+    value: Any = ["x"] * items
     tracemalloc.start()
     try:
         found = schema.violations(value)

@@ -104,11 +104,6 @@ class SchemaGraph:
         for schema in list(self.schemas.values()):
             self._target(schema)
 
-    @property
-    def patterned(self) -> bool:
-        """True if there is a pattern."""
-        return self._patterns > 0
-
     def applied(self, schema: Schema) -> Applied:
         """The schemas that `schema` applies."""
         if not _APPLY & schema.keys():
