@@ -16,7 +16,8 @@ from llm_gateway.pattern_size import states_of
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.structured_output import output_contract
-from llm_gateway.wire.calls import Output
+from llm_gateway.validation import validated
+from llm_gateway.wire.calls import CallRequest, Output
 
 TREE: dict[str, Any] = {
     "type": "object",
@@ -282,3 +283,16 @@ def test_commas_within_texts_are_no_values() -> None:
     check_text(b'{"csv": "' + b'a,b\\",[{' * 100_000 + b'"}')
     with pytest.raises(TooManyValues):
         check_text(b'{"csv": ["' + b'a","' * 100_001 + b'"]}')
+
+
+@pytest.mark.parametrize("field", ["variables", "output.schema"])
+def test_values_that_were_decoded_elsewhere_are_counted_at_the_door(field: str) -> None:
+    """Lambda decodes invokes and events itself, so that no text of them is ever seen here."""
+    many: Any = {"x": [0] * MAX_VALUES}
+    request = {
+        "prompt": "a",
+        **({"variables": many} if field == "variables" else {"output": {"schema": many}}),
+    }
+    with pytest.raises(InvalidParameter, match=f"'{field}' holds more than 100,000 values") as caught:
+        validated(CallRequest, request)
+    assert caught.value.param == field
