@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import cold, freshness, overhead, scale, server, stats
+from tests.bench import cold, freshness, hostile, overhead, scale, server, stats
 
 BENCHMARKS: Mapping[str, Callable[[], bool]] = {
     "cold": cold.run,
     "freshness": freshness.run,
+    "hostile": hostile.run,
     "overhead": overhead.run,
     "scale": scale.run,
     "server": server.run,

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
+from google.protobuf import struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,8 @@ from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.messages import fields_of, message_of, word_of
 from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.entrypoints.usage_queries import UsageQuery
+from llm_gateway.errors import InvalidParameter
+from llm_gateway.json_bounds import MAX_VALUES
 from llm_gateway.wire import calls, fields, prompts, usage
 
 # Messages and the models they stand for.
@@ -227,3 +230,15 @@ def test_sums_are_told_to_the_last_digit(
     assert Decimal(told.cost_usd) == cost_usd
     assert told.HasField("mean_latency_ms") == (mean_latency_ms is not None)
     assert not told.HasField("max_latency_ms")
+
+
+@pytest.mark.parametrize("field", ["variables", "output.schema"])
+def test_a_struct_of_too_many_values_is_refused_as_it_is_read(field: str) -> None:
+    request = pb.CallPromptRequest(prompt="a")
+    struct = request.variables if field == "variables" else request.output.schema
+    struct["x"] = 1
+    values = struct.fields["x"].list_value.values
+    values.extend([struct_pb2.Value(bool_value=True)] * MAX_VALUES)
+    with pytest.raises(InvalidParameter, match="100,000 values") as caught:
+        fields_of(request)
+    assert caught.value.param == field

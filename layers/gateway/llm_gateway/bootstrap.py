@@ -51,6 +51,7 @@ class Parts(StoreParts):
             ttl_s=self.settings.idempotency_ttl_s,
             now=utc_now,
             new_id=new_id,
+            workers=self.workers,
         )
 
     @cached_property
@@ -91,6 +92,7 @@ class Parts(StoreParts):
             ttl_s=self._prompt_view_s,
             cache_bytes=settings.prompt_cache_bytes,
             clock=time.monotonic,
+            workers=self.workers,
             unchecked=self.telemetry.prompts_unchecked,
         )
         return Gateway(
@@ -107,6 +109,7 @@ class Parts(StoreParts):
             test_mode=settings.test_mode,
             rehearsals=lambda: self._rehearsals,
             budgets=self.budgets,
+            workers=self.workers,
         )
 
     @property
@@ -176,7 +179,7 @@ class Parts(StoreParts):
         from llm_gateway.providers.fake import FakeProvider, realistic_latency
 
         latency = realistic_latency if self.settings.test_latency == "realistic" else None
-        return dict.fromkeys(self.model_catalogue.providers, FakeProvider(latency))
+        return dict.fromkeys(self.model_catalogue.providers, FakeProvider(latency, self.workers))
 
     @cached_property
     def _real_providers(self) -> Mapping[str, OpenAIProvider]:
@@ -193,7 +196,12 @@ class Parts(StoreParts):
         accounts = {"openai": Account(settings.openai_org_id, settings.openai_project_id)}
         return {
             name: OpenAIProvider(
-                ProviderKey(keys, name), utc_now, endpoint, self._http, accounts.get(name, Account())
+                ProviderKey(keys, name),
+                utc_now,
+                endpoint,
+                self._http,
+                accounts.get(name, Account()),
+                self.workers,
             )
             for name, endpoint in endpoints.items()
         }

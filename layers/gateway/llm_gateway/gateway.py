@@ -21,9 +21,10 @@ from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import ProviderError
 from llm_gateway.routing import Route, Router
-from llm_gateway.structured_output import OutputContract, complete_json, output_contract
+from llm_gateway.structured_output import OutputContract, complete_json, output_contract, quickly_read
 from llm_gateway.usage import Spending, UsageLedger, UsageRecord
 from llm_gateway.wire.calls import CallRequest, CallResponse
+from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
     from llm_gateway.budget_holds import Hold
@@ -76,6 +77,7 @@ class Gateway:
         test_mode: True if the providers are fakes.
         rehearsals: Answers calls that ask for test mode by themselves, without a model.
         budgets: What services may spend; None if nobody has a budget.
+        workers: Do what would keep other calls waiting.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Gateway:
         test_mode: bool,
         rehearsals: Callable[[], Completer],
         budgets: Budgets | None = None,
+        workers: Workers = INLINE,
     ) -> None:
         self._prompts = prompts
         self._router = router
@@ -104,6 +107,7 @@ class Gateway:
         self._test_mode = test_mode
         self._rehearsals = rehearsals
         self._budgets = budgets
+        self._workers = workers
 
     async def call_prompt(
         self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
@@ -126,9 +130,9 @@ class Gateway:
         caller.permit_prompt(prompt.path)
         deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
         model = self._router.choose(request.provider, request.model, prompt.front.model)
-        contract = output_contract(request.output, prompt)
+        contract = await self._contract(request, prompt, deadline)
         routes = _permitted(self._routes(request, prompt, model, contract), caller)
-        messages = prompt.render(request.variables, self._limits.max_rendered_chars, deadline.remaining_s())
+        messages = await self._render(request, prompt, deadline)
         call = CallUnderWay(
             self._new_id(), request_id, self._now(), request, prompt, model, self._rehearsed(request)
         )
@@ -155,6 +159,27 @@ class Gateway:
         """Put a call on the ledger that was answered with an earlier call's answer."""
         record = replayed(self._new_id(), request_id, self._now(), request, answer, time_left)
         await to_the_end(self._account(record, None, None))
+
+    async def _contract(
+        self, request: CallRequest, prompt: Prompt, deadline: Deadline
+    ) -> OutputContract | None:
+        """What the answer has to be; a schema of the request is read here."""
+
+        def read() -> OutputContract | None:
+            return output_contract(request.output, prompt)
+
+        first = read if quickly_read(request.output) else None
+        return await self._workers.run(read, deadline, owner=_owner(request), first=first)
+
+    async def _render(self, request: CallRequest, prompt: Prompt, deadline: Deadline) -> Sequence[Message]:
+        """The messages: at once if that takes a moment, else beside the other calls and from the start."""
+        most = self._limits.max_rendered_chars
+        return await self._workers.run(
+            lambda: prompt.render(request.variables, most, deadline.remaining_s()),
+            deadline,
+            owner=_owner(request),
+            first=lambda: prompt.render_quickly(request.variables, most),
+        )
 
     def _routes(
         self, request: CallRequest, prompt: Prompt, model: ModelSpec, contract: OutputContract | None
@@ -206,7 +231,9 @@ class Gateway:
         completer = self._rehearsals() if call.test_mode else self._completer
         if contract is None:
             return await completer.complete(routes, messages, deadline, tally), None
-        return await complete_json(completer, routes, messages, deadline, contract, tally)
+        return await complete_json(
+            completer, routes, messages, deadline, contract, tally, self._workers, _owner(call.request)
+        )
 
     async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
         if request.version is not None and request.label is not None:
@@ -250,6 +277,11 @@ class Gateway:
         except (StoreUnavailable, TimeoutError) as refusal:
             self._observer.usage_not_recorded(record, refusal)
         self._observer.call_ended(record, error, asking_s)
+
+
+def _owner(request: CallRequest) -> str:
+    """Whose work a call is, among the work that waits."""
+    return request.calling_service or ""
 
 
 def _permitted(routes: Sequence[Route], caller: Caller) -> Sequence[Route]:

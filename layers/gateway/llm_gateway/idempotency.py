@@ -22,8 +22,10 @@ from llm_gateway.errors import (
     IdempotencyKeyReused,
     StoreUnavailable,
 )
-from llm_gateway.provider_errors import ProviderError
+from llm_gateway.json_bounds import is_small
+from llm_gateway.provider_errors import ProviderError, ProviderTimeout
 from llm_gateway.wire.calls import CallRequest, CallResponse
+from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 MAX_OUTCOME_BYTES = 350_000
 """Largest outcome that is kept, compressed; a DynamoDB item has 400 KB."""
@@ -31,6 +33,8 @@ MAX_OUTCOME_BYTES = 350_000
 _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does after its deadline
 _LONGEST_RETRY_AFTER_S = 2.0
 _STORE_TIMEOUT_S = 0.5
+_PACKING_TIMEOUT_S = 5.0
+_LIGHT_VALUES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ class IdempotentCalls:
         ttl_s: How long a key is remembered, seconds.
         now: Aware UTC.
         new_id: Makes a fresh id.
+        workers: Pack and unpack what is kept.
     """
 
     def __init__(
@@ -151,6 +156,7 @@ class IdempotentCalls:
         ttl_s: float,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
+        workers: Workers = INLINE,
     ) -> None:
         self._calls = calls
         self._store = store
@@ -158,6 +164,7 @@ class IdempotentCalls:
         self._ttl = timedelta(seconds=ttl_s)
         self._now = now
         self._new_id = new_id
+        self._workers = workers
 
     async def call_prompt(
         self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
@@ -189,10 +196,11 @@ class IdempotentCalls:
         now = self._now()
         held_until = now + timedelta(seconds=time_left.remaining_s() + _MARGIN_S)
         expires_at = max(now + self._ttl, held_until)
-        claim = Claim(_key_of(request), _digest_of(request), self._new_id(), held_until, expires_at)
+        digest = await self._digest(request, time_left)
+        claim = Claim(_key_of(request), digest, self._new_id(), held_until, expires_at)
         earlier = await self._claim(claim, now, time_left, take_over=take_over)
         if earlier is not None:
-            answer = self._replayed(earlier, claim, request)
+            answer = await self._workers.run(lambda: self._replayed(earlier, claim, request), time_left)
             await self._calls.account_replay(request, answer, request_id, time_left)
             return answer
         try:
@@ -206,6 +214,23 @@ class IdempotentCalls:
             raise
         await to_the_end(self._settle(claim, request_id, {"answer": answer.model_dump(mode="json")}))
         return answer
+
+    async def _digest(self, request: CallRequest, time_left: Deadline) -> str:
+        def work() -> str:
+            return _digest_of(request)
+
+        first = work if is_small(request.variables, _LIGHT_VALUES, LIGHT_BYTES) else None
+        return await self._workers.run(work, time_left, owner=request.calling_service or "", first=first)
+
+    async def _packed(self, outcome: dict[str, Any]) -> bytes | None:
+        """What is kept of an outcome; whoever asked for it has the answer in any case."""
+
+        def work() -> bytes | None:
+            return _kept(outcome)
+
+        text = outcome.get("answer", {}).get("text", "")
+        first = work if len(text) <= LIGHT_BYTES else None
+        return await self._workers.run(work, Deadline.after(_PACKING_TIMEOUT_S), first=first, paid=True)
 
     async def _claim(
         self, claim: Claim, now: datetime, time_left: Deadline, *, take_over: bool
@@ -243,10 +268,12 @@ class IdempotentCalls:
 
     async def _settle(self, claim: Claim, request_id: str, outcome: dict[str, Any] | None) -> None:
         """Write down what came of a call; the caller gets its answer whether that works or not."""
-        done = self._store.release(claim) if outcome is None else self._store.end(claim, _kept(outcome))
         try:
-            await _soon(done)
-        except (StoreUnavailable, TimeoutError) as error:
+            if outcome is None:
+                await _soon(self._store.release(claim))
+            else:
+                await _soon(self._store.end(claim, await self._packed(outcome)))
+        except (StoreUnavailable, TimeoutError, ProviderTimeout) as error:
             self._observer.outcome_not_kept(request_id, error)
 
 

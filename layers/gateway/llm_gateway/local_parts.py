@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llm_gateway.stores.usage_sqlite import SqliteUsage
     from llm_gateway.stores.watching import FolderWatch
     from llm_gateway.usage import UsageLedger
+    from llm_gateway.worker_threads import WorkerThreads
 
 
 _USAGE_FILE = "usage.db"
@@ -113,6 +114,14 @@ class LocalParts(Parts):
         from llm_gateway.call_limit import CallLimit
 
         return CallLimit(self.settings.max_concurrent_calls)
+
+    @cached_property
+    @override
+    def workers(self) -> WorkerThreads:
+        """Threads beside the event loop."""
+        from llm_gateway.worker_threads import WorkerThreads
+
+        return WorkerThreads()
 
     @cached_property
     def key_check(self) -> KeyCheck:

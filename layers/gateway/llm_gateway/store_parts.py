@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.settings import Settings
 from llm_gateway.telemetry import Metrics, Telemetry
+from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -116,7 +117,13 @@ class StoreParts:
             self.settings.max_prompt_bytes,
             utc_now,
             lambda defect: self.telemetry.crashed(defect, None),
+            self.workers,
         )
+
+    @property
+    def workers(self) -> Workers:
+        """What does heavy work."""
+        return INLINE
 
     @cached_property
     def prompt_files(self) -> S3PromptFiles | FolderPromptFiles:

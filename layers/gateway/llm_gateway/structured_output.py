@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,25 @@ from pydantic_core import from_json
 from llm_gateway.completer import Answer, Completer, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
+from llm_gateway.json_bounds import TooManyValues, check_text, is_small
 from llm_gateway.json_schema import InvalidSchema, JsonSchema
 from llm_gateway.models import Completion, Json, Message
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.provider_errors import AnswerNotJson, AnswerTruncated, AnswerViolatesSchema, ProviderError
+from llm_gateway.provider_errors import (
+    AnswerNotJson,
+    AnswerTruncated,
+    AnswerViolatesSchema,
+    ProviderError,
+    ProviderTimeout,
+)
 from llm_gateway.routing import Route
 from llm_gateway.validation import whole_escapes
 from llm_gateway.wire.calls import Output
+from llm_gateway.workers import INLINE, Workers
 
 _FENCE = "```"
+_LIGHT_CHARS = 4_096  # of an answer that is read and checked at once
+_LIGHT_VALUES = 300  # of a schema that is read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,10 @@ class OutputContract:
             AnswerTruncated, AnswerNotJson, AnswerViolatesSchema: Never quoting the answer.
         """
         try:
+            check_text(completion.text.encode())
+        except TooManyValues as error:
+            raise AnswerViolatesSchema(f"The answer {error}.", details={"problems": []}) from None
+        try:
             value: Json = from_json(whole_escapes(_unfenced(completion.text)), allow_inf_nan=False)
         except ValueError:
             if completion.finish_reason == "length":
@@ -58,6 +73,18 @@ class OutputContract:
                 details={"problems": [{"path": place, "problem": rule} for place, rule in problems]},
             )
         return value
+
+    def is_light(self, text: str) -> bool:
+        """True if such an answer is read and checked in a few milliseconds."""
+        return len(text) <= _LIGHT_CHARS and (self.schema is None or self.schema.light)
+
+
+def quickly_read(requested: Output) -> bool:
+    """True if a request's schema is read in a few milliseconds: it is small, and has no patterns."""
+    document = requested.json_schema
+    if document is None:
+        return True
+    return is_small(document, _LIGHT_VALUES, _LIGHT_CHARS) and '"pattern' not in json.dumps(document)
 
 
 def output_contract(requested: Output, prompt: Prompt) -> OutputContract | None:
@@ -91,6 +118,8 @@ async def complete_json(
     deadline: Deadline,
     contract: OutputContract,
     tally: Tally,
+    workers: Workers = INLINE,
+    owner: str = "",
 ) -> tuple[Answer, Json]:
     """An answer that keeps the contract, and its value.
 
@@ -98,16 +127,24 @@ async def complete_json(
         ProviderError: As Completer.complete, or the answer and its repair are of no use; with everything
             that was billed.
     """
+
+    async def parsed(answer: Answer) -> Json:
+        def work() -> Json:
+            return contract.parsed(answer.completion)
+
+        first = work if contract.is_light(answer.completion.text) else None
+        return await workers.run(work, deadline, owner=owner, first=first, paid=True)
+
     answer = await completer.complete(routes, messages, deadline, tally)
     try:
-        return answer, contract.parsed(answer.completion)
+        return answer, await parsed(answer)
     except ProviderError as problem:
-        if not contract.repair or isinstance(problem, AnswerTruncated):
+        if not contract.repair or isinstance(problem, AnswerTruncated | ProviderTimeout):
             raise problem.after(answer.attempts, answer.spent) from None
         asked = [*messages, *_request_for_repair(answer.completion, problem)]
     repaired = await completer.complete([answer.route], asked, deadline, tally)
     try:
-        return repaired, contract.parsed(repaired.completion)
+        return repaired, await parsed(repaired)
     except ProviderError as problem:
         raise problem.after(repaired.attempts, repaired.spent) from None
 

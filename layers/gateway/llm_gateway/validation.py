@@ -13,6 +13,7 @@ import jiter
 from pydantic import BaseModel, ValidationError
 
 from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
+from llm_gateway.json_bounds import MAX_VALUES, TooManyValues, check_text
 from llm_gateway.models import Json
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,6 +39,7 @@ _RULES = {
     "literal_error": "must be {expected}",
     "finite_number": "must be a finite number",
     "not_json": "holds a number or a text that JSON cannot hold: not finite, or half a character",
+    "too_many_values": "{problem}",
     "recursion_loop": "is nested too deeply",
 }
 _KINDS = {
@@ -58,9 +60,14 @@ def decode_json(body: bytes | str) -> Mapping[str, Any]:
 
     Raises:
         MalformedJson: Saying where reading stopped; the body itself is not repeated.
+        InvalidRequest: It holds more values than the gateway reads.
     """
     try:
         data = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+        check_text(data)
+    except TooManyValues as error:
+        raise InvalidRequest(f"The body {error}; send less.", details={"maximum": MAX_VALUES}) from None
+    try:
         value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         what, _, where = str(error).rpartition(" at ")

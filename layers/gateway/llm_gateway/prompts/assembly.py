@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
+from llm_gateway.deadline import Deadline
 from llm_gateway.models import version_of
 from llm_gateway.prompts.bounds import MAX_TOKENS
 from llm_gateway.prompts.composition import MAX_PARTIALS, Source, read_source
@@ -19,9 +21,13 @@ from llm_gateway.prompts.path import is_partial
 from llm_gateway.prompts.prompt import Prompt, built_prompt
 from llm_gateway.prompts.template import check_partial
 from llm_gateway.prompts.yaml_mapping import UnreadablePrompt
+from llm_gateway.workers import INLINE, PROMPTS, Workers
 
 _MAX_TOKENS_READ = 5 * MAX_TOKENS
 """Of all versions of all files together: 20 versions may be broken, each with its last line."""
+
+T = TypeVar("T")
+_PARSE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,11 @@ class Assembly:
 
 
 async def assemble(
-    uploads: PromptUploads, path: str, max_bytes: int, announce: Callable[[str], Awaitable[None]]
+    uploads: PromptUploads,
+    path: str,
+    max_bytes: int,
+    announce: Callable[[str], Awaitable[None]],
+    workers: Workers = INLINE,
 ) -> Assembly | None:
     """Put the prompt at `path` together from the newest versions that work.
 
@@ -103,6 +113,7 @@ async def assemble(
         path: The prompt.
         max_bytes: Larger files cannot be used.
         announce: Told of every partial before it is read.
+        workers: Parse the files.
 
     Returns:
         None if there is no file at `path`.
@@ -110,7 +121,14 @@ async def assemble(
     Raises:
         StoreUnavailable: The store does not answer.
     """
-    return await _Assembler(uploads, max_bytes, announce).assemble(path)
+    return await _Assembler(uploads, max_bytes, announce, workers).assemble(path)
+
+
+def _checked_source(path: str, data: bytes) -> Source:
+    source = read_source(path, data)
+    if is_partial(path):
+        check_partial(source.body, source.error)
+    return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +141,16 @@ class _Assembler:
     """One look at the files of one prompt; every file is looked at once, so all see the same versions."""
 
     def __init__(
-        self, uploads: PromptUploads, max_bytes: int, announce: Callable[[str], Awaitable[None]]
+        self,
+        uploads: PromptUploads,
+        max_bytes: int,
+        announce: Callable[[str], Awaitable[None]],
+        workers: Workers,
     ) -> None:
         self._uploads = uploads
         self._max_bytes = max_bytes
         self._announce = announce
+        self._workers = workers
         self._partials: dict[str, _Part] = {}
         self._sources: dict[str, str | None] = {}
         self._problem: str | None = None
@@ -143,7 +166,7 @@ class _Assembler:
             try:
                 source = await self._read(path, upload, (path,))
                 parts = self._included(source)
-                return self._served(newest, upload, source, parts)
+                return await self._parsed(partial(self._served, newest, upload, source, parts))
             except PromptSyntaxError as error:
                 self._note(error)
         nothing = Assembly(newest, None, newest.last_modified, 0, {}, self._sources, self._problem)
@@ -154,6 +177,9 @@ class _Assembler:
         self._problem = self._problem or str(error)
         if isinstance(error, UnreadablePrompt):
             self._defects.append(error)
+
+    async def _parsed(self, work: Callable[[], T]) -> T:
+        return await self._workers.run(work, Deadline.after(_PARSE_TIMEOUT_S), owner=PROMPTS, paid=True)
 
     def _served(self, newest: Upload, own: Upload, source: Source, parts: Mapping[str, _Part]) -> Assembly:
         versions = {path: part.upload.version for path, part in parts.items()}
@@ -186,12 +212,10 @@ class _Assembler:
         if upload.data is None:
             where = path if is_partial(path) else None
             raise PromptSyntaxError(f"the file is too large ({upload.size_bytes} bytes)", None, where)
-        source = read_source(path, upload.data)
+        source = await self._parsed(partial(_checked_source, path, upload.data))
         self._tokens_read += source.size.tokens
         if self._tokens_read > _MAX_TOKENS_READ:
             raise source.error("its versions and partials are too large to look at all of them", None)
-        if is_partial(path):
-            check_partial(source.body, source.error)
         for include in source.includes:
             if include.path in chain:
                 raise source.error(f"'{include.path}' includes itself", include.line)

@@ -14,16 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from llm_gateway.deadline import MonotonicClock
+from llm_gateway.deadline import Deadline, MonotonicClock
 from llm_gateway.errors import AmbiguousPrompt, PromptBroken, PromptNotFound, StoreUnavailable
 from llm_gateway.models import Labels, PromptEntry, Revision, own_version
 from llm_gateway.prompts.labels import chosen_version
 from llm_gateway.prompts.path import check_path, has_extension, is_partial
+from llm_gateway.workers import INLINE, PROMPTS, Workers
 
 if TYPE_CHECKING:
     from llm_gateway.prompts.prompt import Prompt
 
 _CHECK_TIMEOUT_S = 0.5
+_PARSE_TIMEOUT_S = 60.0  # a call that waits for it gives up sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Catalogue:
         ttl_s: Longest time the view of what is current goes unchecked, seconds.
         cache_bytes: Bound of the cached bodies, in bytes of source.
         clock: Monotonic seconds.
+        workers: Parse the files.
         unchecked: Told why the view could not be checked; what was current is served on.
     """
 
@@ -121,6 +124,7 @@ class Catalogue:
         ttl_s: float,
         cache_bytes: int,
         clock: MonotonicClock,
+        workers: Workers = INLINE,
         unchecked: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._index = index
@@ -128,6 +132,7 @@ class Catalogue:
         self._ttl_s = ttl_s
         self._clock = clock
         self._unchecked = unchecked
+        self._workers = workers
         self._view = _View()
         self._generation: int | None = None
         self._checked_at: float | None = None
@@ -213,8 +218,13 @@ class Catalogue:
         files = {entry.path: own_version(version), **partials}
         bodies = await asyncio.gather(*(self._bodies.read(path, v) for path, v in files.items()))
         data, *included = bodies
+        files_of = dict(zip(partials, included, strict=True))
         try:
-            prompt = parse_prompt(entry.path, version, data, dict(zip(partials, included, strict=True)))
+            prompt = await self._workers.run(
+                lambda: parse_prompt(entry.path, version, data, files_of),
+                Deadline.after(_PARSE_TIMEOUT_S),
+                owner=PROMPTS,
+            )
         except PromptSyntaxError as error:
             raise PromptBroken(
                 f"This version of '{entry.path}' does not parse: {error}.", param="version"

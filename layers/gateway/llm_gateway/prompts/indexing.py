@@ -21,6 +21,7 @@ from llm_gateway.models import PromptEntry, Revision, Stamp, own_version
 from llm_gateway.prompts.assembly import Assembly, PromptUploads, assemble
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.prompts.path import is_partial, is_prompt_file
+from llm_gateway.workers import INLINE, Workers
 
 Outcome = Literal["indexed", "broken", "deleted", "outdated"]
 BEFORE_EVERY_EVENT = "0"  # compares below every padded sequencer
@@ -82,6 +83,7 @@ class PromptIndexer:
         now: Aware UTC.
         defect: Told of each exception that the gateway itself is to blame for; its file is broken, the
             others are indexed.
+        workers: Parse the files.
     """
 
     def __init__(
@@ -91,12 +93,14 @@ class PromptIndexer:
         max_bytes: int,
         now: Callable[[], datetime],
         defect: Callable[[BaseException], None] = lambda _: None,
+        workers: Workers = INLINE,
     ) -> None:
         self._uploads = uploads
         self._index = index
         self._max_bytes = max_bytes
         self._now = now
         self._defect = defect
+        self._workers = workers
 
     async def index(self, path: str, sequencer: str) -> Sequence[tuple[Outcome, PromptEntry]]:
         """Read what is at `path` now and write its entry; for a partial, those of all that include it.
@@ -165,7 +169,9 @@ class PromptIndexer:
     async def _entry(self, path: str, before: PromptEntry | None) -> PromptEntry:
         announce = self._announcer(path, before)
         ignored = not is_prompt_file(path)  # entries of such files are from before the rule, and go
-        made = None if ignored else await assemble(self._uploads, path, self._max_bytes, announce)
+        made = (
+            None if ignored else await assemble(self._uploads, path, self._max_bytes, announce, self._workers)
+        )
         if made is None:
             return PromptEntry(path, None, "", 0, self._now(), state="deleted", sources={path: None})
         for defect in made.defects:

@@ -21,6 +21,9 @@ from llm_gateway.errors import RenderLimitExceeded
 
 TIME_LIMIT_S = 2.0
 MAX_STEPS = 400_000
+QUICK_TIME_S = 0.02
+QUICK_STEPS = 2_000
+QUICK_BYTES = 1_000_000
 _SPARE_BYTES = 24_000_000
 _BYTES_PER_CHAR = 8
 _MAX_DEPTH = 100
@@ -35,15 +38,19 @@ _CONTAINERS = (*_SEQUENCES, dict)
 class Budget:
     """What is left to one rendering; once spent, every further operation fails."""
 
-    __slots__ = ("_bytes", "_clock", "_deadline", "_max_bytes", "_spent", "_steps")
+    __slots__ = ("_bytes", "_clock", "_deadline", "_max_bytes", "_max_steps", "_spent", "_steps")
 
     def __init__(
         self,
         max_chars: int,
         time_limit_s: float = TIME_LIMIT_S,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        max_steps: int = MAX_STEPS,
+        max_bytes: int | None = None,
     ) -> None:
-        self._max_bytes = _SPARE_BYTES + _BYTES_PER_CHAR * max_chars
+        self._max_bytes = _SPARE_BYTES + _BYTES_PER_CHAR * max_chars if max_bytes is None else max_bytes
+        self._max_steps = max_steps
         self._clock = clock
         self._deadline = clock() + time_limit_s
         self._steps = 0
@@ -58,7 +65,7 @@ class Budget:
     def step(self, count: int = 1) -> None:
         """Pay for `count` steps."""
         self._steps += count
-        if self._steps > MAX_STEPS:
+        if self._steps > self._max_steps:
             raise too_large()
         self._spent += 1
         if self._spent % _CLOCK_EVERY == 0 and self._clock() > self._deadline:

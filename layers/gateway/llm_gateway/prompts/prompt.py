@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llm_gateway.errors import InvalidVariables, MissingVariables
+from llm_gateway.errors import InvalidVariables, MissingVariables, RenderLimitExceeded
+from llm_gateway.json_bounds import is_small
 from llm_gateway.json_schema import InvalidSchema, JsonSchema
 from llm_gateway.models import Json, Message
 from llm_gateway.prompts.composition import Source, compose, included, read_source
 from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
-from llm_gateway.prompts.metering import TIME_LIMIT_S
+from llm_gateway.prompts.metering import QUICK_TIME_S, TIME_LIMIT_S
 from llm_gateway.prompts.template import PromptTemplate, check_partial
 from llm_gateway.prompts.yaml_mapping import line_of, reading
+from llm_gateway.workers import LIGHT_BYTES, NotQuick
+
+_SMALL_VALUES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,34 @@ class Prompt:
             InvalidVariables: A value does not fit the input schema or the template.
             RenderLimitExceeded: The text would be longer than `max_chars`, or takes too much to make.
         """
+        filled = self._filled(variables)
+        if self.input_schema is not None:
+            _check(filled, self.input_schema)
+        return self.template.render(filled, max_chars, min(time_limit_s, TIME_LIMIT_S))
+
+    def render_quickly(self, variables: Mapping[str, Json], max_chars: int) -> tuple[Message, ...]:
+        """The same, given up at once if it takes more than a few milliseconds.
+
+        Raises:
+            NotQuick: It does, or a value does not fit, which takes longer to explain.
+            MissingVariables, InvalidVariables: As `render`.
+        """
+        if not is_small(variables, _SMALL_VALUES, LIGHT_BYTES):
+            raise NotQuick
+        filled = self._filled(variables)
+        if self.input_schema is not None and not self.input_schema.quickly_fits(filled):
+            raise NotQuick
+        try:
+            return self.template.render(filled, max_chars, QUICK_TIME_S, quick=True)
+        except RenderLimitExceeded:
+            raise NotQuick from None
+
+    def _filled(self, variables: Mapping[str, Json]) -> dict[str, Json]:
         filled = merged(self.front.defaults, variables)
         missing = [name for name in self.required_variables if not _has(filled, name.split("."))]
         if missing:
             raise MissingVariables(missing)
-        if self.input_schema is not None:
-            _check(filled, self.input_schema)
-        return self.template.render(filled, max_chars, min(time_limit_s, TIME_LIMIT_S))
+        return filled
 
 
 def parse_prompt(path: str, version: str, data: bytes, partials: Mapping[str, bytes] | None = None) -> Prompt:

@@ -22,7 +22,7 @@ from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
 from llm_gateway.models import Json, Message, Role
 from llm_gateway.prompts.bounds import Fault, check_role_lines, check_tree, check_variables
 from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.metering import TIME_LIMIT_S, Budget, spending, text
+from llm_gateway.prompts.metering import QUICK_BYTES, QUICK_STEPS, TIME_LIMIT_S, Budget, spending, text
 from llm_gateway.prompts.rewriting import metered
 from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
 from llm_gateway.prompts.variables import required_variables
@@ -86,6 +86,8 @@ class PromptTemplate:
         max_chars: int,
         time_limit_s: float = TIME_LIMIT_S,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        quick: bool = False,
     ) -> tuple[Message, ...]:
         """Fill in the variables and cut the text into messages; blank messages are left out.
 
@@ -94,13 +96,15 @@ class PromptTemplate:
             max_chars: Longest text it may give.
             time_limit_s: Longest time it may take; the budget of steps mostly ends it well before.
             clock: Seconds that only grow.
+            quick: True allows no more steps and bytes than take a few milliseconds.
 
         Raises:
             InvalidVariables: A value does not fit what the template does with it, or nothing is
                 left to send.
             RenderLimitExceeded: The text would be longer than `max_chars`, or takes too much to make.
         """
-        with spending(Budget(max_chars, time_limit_s, clock)):
+        allowed: dict[str, int] = {"max_steps": QUICK_STEPS, "max_bytes": QUICK_BYTES} if quick else {}
+        with spending(Budget(max_chars, time_limit_s, clock, **allowed)):
             whole = "".join(self._chunks(variables, max_chars))
         if has_half_character(whole):
             raise InvalidVariables(

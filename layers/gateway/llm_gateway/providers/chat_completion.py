@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from llm_gateway.json_bounds import TooManyValues, check_text
 from llm_gateway.models import Completion, FinishReason, TokenUsage
 from llm_gateway.provider_errors import (
     AnswerTruncated,
@@ -74,7 +75,10 @@ def read_completion(body: bytes) -> Completion:
 
 def _decoded(body: bytes) -> object:
     try:
+        check_text(body)
         return from_json(body)
+    except TooManyValues as error:
+        raise _of_no_use(InvalidProviderResponse, {}) from error
     except ValueError:
         pass
     try:  # half characters (lone surrogates) are well-formed JSON, only not to the faster reader

@@ -11,6 +11,7 @@ from llm_gateway.models import Json
 _DEEPEST = 12
 _DEEPEST_DEMANDED = 60
 _MOST_CHARS = 200_000
+_CHARS_PER_VALUE = 20  # so that an example has ten thousand values at most
 _TEXT = "example "
 
 Schema = Mapping[str, Json]
@@ -49,7 +50,7 @@ class _Example:
                 return self._given(schema[keyword])
         if isinstance(choices, list) and choices:
             return self._given(choices[0])
-        self._spend(1 if depth < _DEEPEST_DEMANDED else _MOST_CHARS)
+        self._spend(_CHARS_PER_VALUE if depth < _DEEPEST_DEMANDED else _MOST_CHARS)
         match _type(schema):
             case "object":
                 return self._object(schema, depth)
@@ -60,6 +61,7 @@ class _Example:
 
     def _object(self, schema: Schema, depth: int) -> Json:
         properties, required = schema.get("properties"), schema.get("required")
+        self._spend(len(properties) if isinstance(properties, Mapping) else 0)
         demanded = set(map(str, required)) if isinstance(required, list) else set()
         return {
             name: self.of(inner if isinstance(inner, Mapping) else {}, depth + 1)

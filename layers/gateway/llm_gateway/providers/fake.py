@@ -7,12 +7,15 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
+from llm_gateway.deadline import Deadline
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
 from llm_gateway.provider_errors import AnswerTruncated, ProviderError
 from llm_gateway.providers.example import NoExample, Schema, example_of
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
+from llm_gateway.workers import INLINE, Workers
 
+_OWNER = "test mode"
 _ERRORS = ProviderError.kinds()
 _REASONING_TOKENS = 64
 _FIRST_TOKEN_S = 0.35
@@ -38,24 +41,31 @@ class FakeProvider:
 
     Args:
         latency: Seconds that an answer takes; None takes no time.
+        workers: Make answers that have a schema.
     """
 
-    def __init__(self, latency: Latency | None = None) -> None:
+    def __init__(self, latency: Latency | None = None, workers: Workers = INLINE) -> None:
         self._latency = latency
+        self._workers = workers
 
     async def complete(
         self,
         model: ModelSpec,
         messages: Sequence[Message],
         options: ModelOptions,
-        timeout_s: float,  # noqa: ARG002 (whoever waits for it has a deadline)
+        timeout_s: float,
     ) -> Completion:
         """See Provider.complete."""
         mock = options.mock or Mock()
         for code in mock.errors:
             await asyncio.sleep(mock.delay_s or 0)
             raise _ERRORS[code]("The prompt's mock says so.")
-        completion = _completion(model, messages, options, mock)
+
+        def answer() -> Completion:
+            return _completion(model, messages, options, mock)
+
+        first = answer if options.output_schema is None else None
+        completion = await self._workers.run(answer, Deadline.after(timeout_s), owner=_OWNER, first=first)
         await asyncio.sleep(self._delay_s(mock, completion.usage))
         if not completion.text:
             error = AnswerTruncated("The token limit left no room for an answer behind the reasoning.")

@@ -14,6 +14,7 @@ import httpx2
 import openai
 from openai import Omit
 
+from llm_gateway.deadline import Deadline
 from llm_gateway.model_catalogue import Endpoint, ModelSpec
 from llm_gateway.models import Completion, Json, Message, ModelOptions
 from llm_gateway.provider_errors import (
@@ -31,11 +32,13 @@ from llm_gateway.provider_errors import (
 from llm_gateway.providers.chat_completion import MESSAGES, read_completion
 from llm_gateway.providers.http_client import BodyTooLong, http_client
 from llm_gateway.providers.response_format import response_format
+from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 _OWN_URL = "https://api.openai.com/v1"
+_VENDORS = "vendors' answers"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # The most specific class wins. `code` of the vendor's error object is looked up first.
@@ -114,6 +117,7 @@ class OpenAIProvider:
         endpoint: Where to and how.
         http: A client that several providers share; None makes one.
         account: Whose organization and project the calls belong to; only OpenAI knows these.
+        workers: Read answers that are large.
     """
 
     def __init__(
@@ -123,9 +127,11 @@ class OpenAIProvider:
         endpoint: Endpoint | None = None,
         http: httpx2.AsyncClient | None = None,
         account: Account | None = None,
+        workers: Workers = INLINE,
     ) -> None:
         self._key = key
         self._now = now
+        self._workers = workers
         self._endpoint = endpoint or Endpoint()
         self._client = _Client(self._endpoint, http or http_client(), account or Account())
 
@@ -133,7 +139,7 @@ class OpenAIProvider:
         self, model: ModelSpec, messages: Sequence[Message], options: ModelOptions, timeout_s: float
     ) -> Completion:
         """See Provider.complete."""
-        headers = await self._headers()
+        deadline, headers = Deadline.after(timeout_s), await self._headers()
         with self._translated_errors():
             response = await self._client.post(
                 "/chat/completions",
@@ -141,7 +147,13 @@ class OpenAIProvider:
                 body=_body(model, messages, options),
                 options={"headers": headers, "timeout": timeout_s},
             )
-        return read_completion(response.content)
+        body = response.content
+
+        def read() -> Completion:
+            return read_completion(body)
+
+        first = read if len(body) <= LIGHT_BYTES else None
+        return await self._workers.run(read, deadline, owner=_VENDORS, first=first, paid=True)
 
     async def check_key(self, timeout_s: float) -> None:
         """See CheckableProvider.check_key; a provider without keys has nothing to try."""

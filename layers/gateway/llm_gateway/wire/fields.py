@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 from pydantic_core import PydanticCustomError
 
+from llm_gateway.json_bounds import TooManyValues, extent_of
 from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
 
 MAX_METADATA_BYTES = 256
@@ -68,6 +69,10 @@ def _as_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
     Lambda decodes events itself and lets such values in; over HTTP it is `1e400` that becomes one.
     """
+    try:
+        extent_of(value)
+    except TooManyValues as error:
+        raise PydanticCustomError("too_many_values", "too large", {"problem": str(error)}) from None
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # Unicode errors are such

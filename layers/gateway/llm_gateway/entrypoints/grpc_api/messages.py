@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2 import LabelShares
 from llm_gateway.errors import InvalidParameter
+from llm_gateway.json_bounds import MAX_VALUES
 from llm_gateway.models import Json
 from llm_gateway.wire.fields import to_decimal_text
 
@@ -79,7 +80,7 @@ def _read(field: FieldDescriptor, value: Any, place: str) -> Any:
         return word_of(field.enum_type, value)
     match value:
         case Struct():
-            return _object(value, place)
+            return _Reader().object(value, place)
         case Timestamp():
             return _moment(value, place)
         case Duration():
@@ -96,25 +97,38 @@ def _moment(value: Timestamp, place: str) -> datetime:
         raise InvalidParameter(f"'{place}' must be a time of the years 1 to 9999.", param=place) from None
 
 
-def _object(struct: Struct, place: str) -> dict[str, Json]:
-    return {name: _json(value, f"{place}.{name}") for name, value in struct.fields.items()}
+class _Reader:
+    """Reads one Struct, and so many values of it and no more."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def object(self, struct: Struct, place: str) -> dict[str, Json]:
+        return {name: self._json(value, f"{place}.{name}") for name, value in struct.fields.items()}
+
+    def _json(self, value: Value, place: str) -> Json:
+        self._left -= 1
+        if self._left < 0:
+            raise _too_many(place)
+        match value.WhichOneof("kind"):
+            case "null_value":
+                return None
+            case "number_value":
+                return _number(value.number_value, place)
+            case "string_value":
+                return value.string_value
+            case "bool_value":
+                return value.bool_value
+            case "struct_value":
+                return self.object(value.struct_value, place)
+            case "list_value":
+                return [self._json(item, f"{place}.{n}") for n, item in enumerate(value.list_value.values)]
+        raise _bad(place, "must have a value; null is one of its own")
 
 
-def _json(value: Value, place: str) -> Json:
-    match value.WhichOneof("kind"):
-        case "null_value":
-            return None
-        case "number_value":
-            return _number(value.number_value, place)
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return _object(value.struct_value, place)
-        case "list_value":
-            return [_json(item, f"{place}.{n}") for n, item in enumerate(value.list_value.values)]
-    raise _bad(place, "must have a value; null is one of its own")
+def _too_many(place: str) -> InvalidParameter:
+    field = "variables" if place.startswith("variables") else "output.schema"
+    return InvalidParameter(f"'{field}' holds more than {MAX_VALUES:,} values.", param=field)
 
 
 def _number(value: float, place: str) -> int | float:

@@ -19,6 +19,7 @@ from llm_gateway.errors import ConfigurationError
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.rollup import RollupStore
+from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver
@@ -37,6 +38,7 @@ class GrpcServices:
         observer: Logs and metrics.
         callers: Tells who calls; None lets everybody in.
         limiter: Places for calls, shared with the other entrances of the process.
+        workers: Read and write messages that are large.
     """
 
     calls: CallsPrompts
@@ -45,6 +47,7 @@ class GrpcServices:
     observer: RequestObserver
     callers: Callers | None
     limiter: CallLimit
+    workers: Workers = INLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class GrpcServer:
         self._health = health.HealthService(SERVICE)
         self._boundary = CallInterceptor(SERVICE, services.observer, services.callers, services.limiter)
         self._server = grpc.aio.server(interceptors=[self._boundary], options=self._channel_options())
-        servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups)
+        servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups, services.workers)
         llm_gateway_pb2_grpc.add_LlmGatewayServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:

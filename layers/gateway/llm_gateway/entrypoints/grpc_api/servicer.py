@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
@@ -16,32 +17,55 @@ from llm_gateway.entrypoints.prompt_queries import ListQuery, list_prompts, prom
 from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.idempotency import CallsPrompts
+from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.rollup import RollupStore
 from llm_gateway.validation import validated
 from llm_gateway.wire.calls import CallRequest
+from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.grpc_api.interceptors import Context
 
 SERVICE = pb.DESCRIPTOR.services_by_name["LlmGateway"].full_name
+T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class GatewayServicer(llm_gateway_pb2_grpc.LlmGatewayServicer):
     """Answers the methods of the contract; see GrpcServices for what with."""
 
-    def __init__(self, calls: CallsPrompts, prompt_index: PromptIndex, rollups: RollupStore) -> None:
+    def __init__(
+        self,
+        calls: CallsPrompts,
+        prompt_index: PromptIndex,
+        rollups: RollupStore,
+        workers: Workers = INLINE,
+    ) -> None:
         self._calls = calls
         self._prompt_index = prompt_index
         self._rollups = rollups
+        self._workers = workers
 
     @override
     async def CallPrompt(self, request: pb.CallPromptRequest, context: Context) -> pb.CallPromptResponse:
         asked = ASKED.get()
-        call = _validated(CallRequest, request)
+        light = request.ByteSize() <= LIGHT_BYTES
+        call = await self._done(lambda: _validated(CallRequest, request), light=light)
         answer = await self._calls.call_prompt(call, asked.request_id, asked.time_left, asked.caller)
-        return message_of(pb.CallPromptResponse, answer)
+        light = len(answer.text) <= LIGHT_BYTES
+        return await self._done(lambda: message_of(pb.CallPromptResponse, answer), light=light, paid=True)
+
+    async def _done(self, work: Callable[[], T], *, light: bool, paid: bool = False) -> T:
+        """Have a message read or written, beside the other calls if it is large."""
+        asked = ASKED.get()
+        return await self._workers.run(
+            work,
+            asked.time_left if paid else asked.time_left.sooner(TIMEOUT_RANGE_S[0]),
+            owner=asked.caller.service or "",
+            first=work if light else None,
+            paid=paid,
+        )
 
     @override
     async def GetPromptMetadata(

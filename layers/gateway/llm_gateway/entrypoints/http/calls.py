@@ -20,13 +20,14 @@ from llm_gateway.entrypoints.http.boundary import (
     request_id_of,
 )
 from llm_gateway.entrypoints.http.callers import RequestCallers
-from llm_gateway.entrypoints.http.json_body import read_json
+from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.settings import Settings
-from llm_gateway.validation import validated
+from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import IDEMPOTENCY_KEY, CallRequest
+from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 PATH = "/v1/call"
 _KEY_FIELD = "idempotency_key"
@@ -63,15 +64,26 @@ OPERATION: dict[str, Any] = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(calls: CallsPrompts, callers: RequestCallers, settings: Settings) -> Endpoint:
-    """The endpoint."""
+def endpoint(
+    calls: CallsPrompts, callers: RequestCallers, settings: Settings, workers: Workers = INLINE
+) -> Endpoint:
+    """The endpoint; `workers` read bodies that are large."""
 
     async def call_prompt(request: Request) -> Response:
         """Render a stored prompt with the given variables and answer with the model's text."""
         time_left = _time_left(request.scope.get("aws.context"), settings)
         caller = await callers(request)
-        body = await read_json(request, settings.max_body_bytes)
-        call = validated(CallRequest, _with_key(body, request.headers.get("idempotency-key")))
+        body = await read_body(request, settings.max_body_bytes)
+
+        def read() -> CallRequest:
+            return validated(
+                CallRequest, _with_key(decode_json(body), request.headers.get("idempotency-key"))
+            )
+
+        first = read if len(body) <= LIGHT_BYTES else None
+        # Before it is read a call cannot say how long it may take: at least as long as any call may.
+        shortest = time_left.sooner(TIMEOUT_RANGE_S[0])
+        call = await workers.run(read, shortest, owner=caller.service or "", first=first)
         answer = await calls.call_prompt(call, request_id_of(request.scope), time_left, caller)
         headers = {"idempotent-replayed": "true"} if answer.replayed else None
         return Response(answer.model_dump_json(), media_type="application/json", headers=headers)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
     from llm_gateway.idempotency import CallsPrompts
     from llm_gateway.settings import Settings
+    from llm_gateway.workers import Workers
 
 _OPEN_PATHS = {"/health"}
 _EVERYWHERE = (429, 500, 504)
@@ -63,7 +64,7 @@ def complete_app(parts: Parts, guarded: CallsPrompts | None = None) -> FastAPI:
     """
     callers = HeaderCallers(parts.callers)
     return create_app(
-        _call_router(guarded or parts.guarded_calls, callers, parts.settings),
+        _call_router(guarded or parts.guarded_calls, callers, parts.settings, parts.workers),
         models.router(parts.model_catalogue, parts.settings.default_model, callers),
         prompts.list_router(parts.prompt_index, callers),
         prompts.metadata_router(parts.prompt_index, callers),
@@ -73,9 +74,11 @@ def complete_app(parts: Parts, guarded: CallsPrompts | None = None) -> FastAPI:
     )
 
 
-def _call_router(guarded: CallsPrompts, callers: RequestCallers, settings: Settings) -> APIRouter:
+def _call_router(
+    guarded: CallsPrompts, callers: RequestCallers, settings: Settings, workers: Workers
+) -> APIRouter:
     router = APIRouter()
-    endpoint = calls.endpoint(guarded, callers, settings)
+    endpoint = calls.endpoint(guarded, callers, settings, workers)
     extra = calls.OPERATION
     router.add_api_route(
         calls.PATH, endpoint, methods=["POST"], operation_id="CallPrompt", openapi_extra=extra

@@ -11,12 +11,20 @@ from llm_gateway.validation import decode_json
 
 
 async def read_json(request: Request, max_bytes: int) -> Any:
-    """The body as JSON.
+    """The body as JSON; see read_body.
+
+    Raises:
+        MalformedJson: Not one JSON object.
+    """
+    return decode_json(await read_body(request, max_bytes))
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The body, declared as JSON.
 
     Raises:
         UnsupportedMediaType: The content type is not JSON.
         BodyTooLarge: More than `max_bytes`; no more than that is read.
-        MalformedJson: Not one JSON object.
     """
     _check_media_type(request.headers.get("content-type", ""))
     _check_size(int(declared) if (declared := _declared_length(request)) else 0, max_bytes)
@@ -24,7 +32,7 @@ async def read_json(request: Request, max_bytes: int) -> Any:
     async for chunk in request.stream():
         body += chunk
         _check_size(len(body), max_bytes)
-    return decode_json(bytes(body))
+    return bytes(body)
 
 
 def _check_media_type(value: str) -> None:

@@ -58,6 +58,7 @@ async def _live(parts: LocalParts) -> None:
         await _drain(parts)
     await asyncio.gather(http.stop(_LAST_WORDS_S), rpc.stop(_LAST_WORDS_S))
     await parts.close()
+    parts.workers.close()
     parts.telemetry.note("stopped")
 
 
@@ -86,6 +87,7 @@ def _grpc_server(parts: LocalParts) -> GrpcServer:
         observer=parts.telemetry,
         callers=parts.callers,
         limiter=parts.call_limit,
+        workers=parts.workers,
     )
     options = GrpcOptions(
         host=settings.host,
