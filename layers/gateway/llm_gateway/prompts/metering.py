@@ -35,17 +35,34 @@ _CONTAINERS = (*_SEQUENCES, dict)
 class Budget:
     """What is left to one rendering; once spent, every further operation fails."""
 
-    __slots__ = ("_bytes", "_clock", "_deadline", "_max_bytes", "_spent", "_steps")
+    __slots__ = ("_bytes", "_clock", "_deadline", "_max_bytes", "_max_steps", "_spent", "_steps")
 
     def __init__(
         self,
         max_chars: int,
         time_limit_s: float = TIME_LIMIT_S,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        max_steps: int = MAX_STEPS,
+        max_bytes: int | None = None,
+        deadline: float | None = None,
     ) -> None:
-        self._max_bytes = _SPARE_BYTES + _BYTES_PER_CHAR * max_chars
+        """Open a budget; its time begins now.
+
+        Args:
+            max_chars: Longest text the rendering may give; the bytes it may make grow with it.
+            time_limit_s: Seconds it may take.
+            clock: Seconds that only grow.
+            max_steps: Steps it may take.
+            max_bytes: Bytes it may make; by default 24 MB and 8 bytes for each of `max_chars`.
+            deadline: Time of `clock` at which it must have ended; the earlier of this and the time
+                limit counts.
+        """
+        self._max_bytes = _SPARE_BYTES + _BYTES_PER_CHAR * max_chars if max_bytes is None else max_bytes
+        self._max_steps = max_steps
         self._clock = clock
-        self._deadline = clock() + time_limit_s
+        limit = clock() + time_limit_s
+        self._deadline = limit if deadline is None else min(limit, deadline)
         self._steps = 0
         self._bytes = 0
         self._spent = 0
@@ -58,7 +75,7 @@ class Budget:
     def step(self, count: int = 1) -> None:
         """Pay for `count` steps."""
         self._steps += count
-        if self._steps > MAX_STEPS:
+        if self._steps > self._max_steps:
             raise too_large()
         self._spent += 1
         if self._spent % _CLOCK_EVERY == 0 and self._clock() > self._deadline:
