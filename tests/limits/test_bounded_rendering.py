@@ -14,7 +14,7 @@ from llm_gateway.errors import InvalidVariables, RenderLimitExceeded, RequestErr
 from llm_gateway.models import Json, Message
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.template import PromptTemplate
-from tests.unit.prompts.helpers import SECRET, modest, rendered, told
+from tests.unit.prompts.helpers import SECRET, modest, rendered, told, told_of_refusal
 
 _SAFETY_NET_S = 5.0
 _MAX_PEAK_BYTES = 64_000_000
@@ -83,7 +83,6 @@ _TOO_MUCH = [
     "{{ x|center(width=10**9) }}",
     "{{ '%1000000000d'|format(1) }}",
     "{{ '%(a)1000000000d'|format(a=1) }}",
-    "{{ '%(((a)))1000000000d' % {'((a))': 1} }}",
     "{{ '%*d' % (10**9, 1) }}",
     "{{ '%.1000000000f' % 1.5 }}",
     "{{ '%l%%1000000000d' % 1 }}",
@@ -102,7 +101,7 @@ _TOO_MUCH = [
     "{{ x|wordwrap(1) }}",
     "{{ words|wordwrap(9, wrapstring=x) }}",
     "{{ m|tojson(indent=10**9) }}",
-    "{{ x.rfind('b' ~ x) }}",
+    "{{ x.rfind('b' ~ x[:50000]) }}",
     "{{ x.strip('b' * 100000 ~ 'a') }}",
     "{{ x|trim('b' * 100000 ~ 'a') }}",
     "{{ (x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x ~ x)|list|length }}",
@@ -190,7 +189,7 @@ def test_a_rendering_that_outlives_its_time_is_refused_and_the_next_one_is_not()
     assert template.render({}, _MAX_CHARS, time_limit_s=60)
 
 
-@pytest.mark.parametrize("text", ["{% autoescape 'a' * 10**9 %}{% endautoescape %}", "{{ 'a' * 10**9 }}"])
+@pytest.mark.parametrize("text", ["{% set y = 'a' * 10**9 %}", "{{ 'a' * 10**9 }}"])
 def test_compiling_computes_nothing_large(text: str) -> None:
     tracemalloc.start()
     try:
@@ -203,6 +202,7 @@ def test_compiling_computes_nothing_large(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "{{ '%(((a)))1000000000d' % {'((a))': x} }}",
         "{{ ''.__class__.__mro__ }}",
         "{{ x.__init__.__globals__ }}",
         "{{ x|attr('__class__') }}",
@@ -228,9 +228,7 @@ def test_compiling_computes_nothing_large(text: str) -> None:
     ],
 )
 def test_what_is_not_allowed_is_refused_and_not_told(text: str) -> None:
-    refused = refusal(text, {"x": SECRET, "m": {}})
-    assert 400 <= refused.status < 500
-    assert SECRET not in told(refused)
+    assert SECRET not in told_of_refusal(text, {"x": SECRET, "m": {}})
 
 
 @pytest.mark.parametrize("name", ["random", "xmlattr", "urlize", "striptags", "pprint", "nope"])
@@ -261,7 +259,7 @@ def test_a_filter_that_is_not_on_the_list_breaks_the_file(name: str) -> None:
             "{% set ns = namespace(n=0) %}{% for a in l %}{% set ns.n = ns.n + a.k %}{% endfor %}{{ ns.n }}",
             "4",
         ),
-        ("{% autoescape true %}{{ '<' ~ x }}{% endautoescape %}", "&lt;a,b"),
+        ("{{ '<' ~ x }} {{ ('<' ~ x)|e }} {{ '<'|safe|e|e }}", "<a,b &lt;a,b &amp;lt;"),
         (
             "{{ 'a' in x }} {{ x == 'a,b' }} {{ 1 < l|length < 3 }} {{ x[1:] }} {{ {x: 1}[x] }}",
             "True True True ,b 1",

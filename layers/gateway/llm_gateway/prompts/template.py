@@ -25,6 +25,7 @@ from llm_gateway.prompts.metering import TIME_LIMIT_S, Budget, spending, text
 from llm_gateway.prompts.rewriting import metered
 from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
 from llm_gateway.prompts.variables import required_variables
+from llm_gateway.prompts.vocabulary import unknown_words
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
 _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
@@ -66,6 +67,7 @@ class PromptTemplate:
             marked = _mark_role_lines(environment(), source, mark)
             tree = environment().parse(marked)
             _refuse_other_files(tree, fault)
+            _refuse_unknown_words(tree, fault)
             required = required_variables(tree, _KNOWN)
             with spending(Budget(len(source))):
                 template = environment().from_string(metered(tree))
@@ -201,6 +203,11 @@ def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         tag = type(node).__name__.lower().replace("from", "")
         raise fault(f"'{tag}' is not available in prompts; 'include' is", node.lineno)
+
+
+def _refuse_unknown_words(tree: nodes.Template, fault: Fault) -> None:
+    for word in unknown_words(tree)[:1]:
+        raise fault(word.message, word.line)
 
 
 def _reason(error: TemplateSyntaxError) -> str:
