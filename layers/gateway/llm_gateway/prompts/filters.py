@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 
-from jinja2 import pass_context, pass_environment
+from jinja2 import pass_context, pass_environment, pass_eval_context
 from jinja2.environment import Environment
 from jinja2.filters import FILTERS as JINJA_FILTERS
-from jinja2.filters import make_attrgetter
+from jinja2.filters import _GroupTuple, make_attrgetter, make_multi_attrgetter
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, Undefined
 from jinja2.utils import missing
 
@@ -52,9 +55,28 @@ def _compare_all(value: Any) -> None:
     """Pay for sorting, grouping and the like, which look at every item, and several times at each."""
     before = budget().steps
     walk(value)
-    if not isinstance(value, str | Undefined):
-        weigh(value, opaque=True)
-    budget().step(3 * (budget().steps - before))
+    items = len(value) if isinstance(value, str) else weigh(value, opaque=True).items
+    budget().reserve(96 * items)
+    budget().step(3 * (budget().steps - before) + (items if isinstance(value, str) else 0))
+
+
+def _small(key: Any) -> Any:
+    """What stands for a text where large and small letters are the same."""
+    if not isinstance(key, str):
+        return key
+    budget().pay(len(key) * (4 if key.isascii() else 16))
+    budget().scan(len(key))
+    return key.lower()
+
+
+def _as_it_is(key: Any) -> Any:
+    if isinstance(key, str):
+        budget().scan(len(key))
+    return key
+
+
+def _key(case_sensitive: bool) -> Callable[[Any], Any]:
+    return _as_it_is if case_sensitive else _small
 
 
 def _check_path(path: Any) -> None:
@@ -180,40 +202,47 @@ def _sort(
     reverse: bool = False,
     case_sensitive: bool = False,
     attribute: Any = None,
-) -> Any:
+) -> list[Any]:
     _check_path(attribute)
     _compare_all(value)
-    return _JINJA["sort"](environment, value, reverse, case_sensitive, attribute)
+    key_of = make_multi_attrgetter(environment, attribute, postprocess=_key(case_sensitive))
+    return sorted(value, key=key_of, reverse=reverse)
 
 
-def _largest(name: str) -> _Filter:
-    jinja = _JINJA[name]
-
+def _largest(choose: Callable[..., Any]) -> _Filter:
     @pass_environment
     def run(environment: Environment, value: Any, case_sensitive: bool = False, attribute: Any = None) -> Any:
         _check_path(attribute)
         _compare_all(value)
-        return jinja(environment, value, case_sensitive, attribute)
+        key_of = make_attrgetter(environment, attribute, postprocess=_key(case_sensitive))
+        return choose(value, key=key_of, default=environment.undefined("the sequence is empty"))
 
     return run
 
 
-def _dictsort(value: Any, case_sensitive: bool = False, by: str = "key", reverse: bool = False) -> Any:
+def _dictsort(
+    value: Any, case_sensitive: bool = False, by: str = "key", reverse: bool = False
+) -> list[tuple[Any, Any]]:
     if not isinstance(value, dict):
         raise TypeError(type(value).__name__)
     _compare_all(value)
-    return _JINJA["dictsort"](value, case_sensitive, by, reverse)
+    place, key = ("key", "value").index(by), _key(case_sensitive)
+    return sorted(_items(value), key=lambda item: key(item[place]), reverse=reverse)
 
 
 @pass_environment
 def _groupby(
     environment: Environment, value: Any, attribute: Any, default: Any = None, case_sensitive: bool = False
-) -> Any:
+) -> list[Any]:
+    """Groups of the items that have the same attribute; a group bears it as its first item has it."""
     _check_path(attribute)
     _compare_all(value)
-    groups = _JINJA["groupby"](environment, value, attribute, default, case_sensitive)
-    budget().pay(sum(64 + 8 * len(group.list) for group in groups))
-    return groups
+    key_of = make_attrgetter(environment, attribute, postprocess=_key(case_sensitive), default=default)
+    name_of = make_attrgetter(environment, attribute, default=default)
+    keyed = sorted(((key_of(item), item) for item in value), key=itemgetter(0))
+    groups = [[item for _, item in members] for _, members in groupby(keyed, key=itemgetter(0))]
+    budget().pay(sum(128 + 8 * len(group) for group in groups))
+    return [_GroupTuple(name_of(group[0]), group) for group in groups]
 
 
 @pass_environment
@@ -223,26 +252,24 @@ def _unique(
     """The first of each; numbers are told apart by their digits, as anyone can choose their hashes."""
     _check_path(attribute)
     _compare_all(value)
-    key_of = make_attrgetter(environment, attribute)
+    key_of = make_attrgetter(environment, attribute, postprocess=_key(case_sensitive))
     seen: set[object] = set()
     kept: list[Any] = []
     for item in value:
-        key = _hashed(key_of(item), case_sensitive)
+        key = _hashed(key_of(item))
         if key not in seen:
             seen.add(key)
             kept.append(item)
     return kept
 
 
-def _hashed(key: Any, case_sensitive: bool) -> object:
-    if isinstance(key, str):
-        return key if case_sensitive else key.lower()
+def _hashed(key: Any) -> object:
+    if key is None or isinstance(key, str | Undefined):
+        return key
     if isinstance(key, tuple):
-        return ("items", *(_hashed(item, case_sensitive=True) for item in key))
+        return ("items", *map(_hashed, key))
     if isinstance(key, int | float):
         return ("number", str(int(key)) if key == key // 1 and abs(key) < float("inf") else str(key))
-    if key is None or isinstance(key, Undefined):
-        return key
     raise TypeError(type(key).__name__)
 
 
@@ -252,10 +279,11 @@ def _batch(value: Any, linecount: int, fill_with: Any = None) -> Iterable[Any]:
     return cast(Iterable[Any], _JINJA["batch"](value, linecount, fill_with))
 
 
-def _slice(value: Any, slices: int, fill_with: Any = None) -> Iterable[Any]:
+@pass_eval_context
+def _slice(context: EvalContext, value: Any, slices: int, fill_with: Any = None) -> Iterable[Any]:
     check_width(slices)
     walk(value)
-    return cast(Iterable[Any], _JINJA["slice"](value, slices, fill_with))
+    return cast(Iterable[Any], _JINJA["slice"](context, value, slices, fill_with))
 
 
 def _paid(function: _Filter, result: Callable[[Any], Any] = admitted, opaque: bool = False) -> _Filter:
@@ -282,8 +310,8 @@ def _paid(function: _Filter, result: Callable[[Any], Any] = admitted, opaque: bo
 _EXISTING: Mapping[str, _Filter] = {
     "first": _first,
     "last": _last,
-    "min": _largest("min"),
-    "max": _largest("max"),
+    "min": _largest(min),
+    "max": _largest(max),
     "length": _length,
     "count": _length,
     "abs": _abs,

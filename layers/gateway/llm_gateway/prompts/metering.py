@@ -31,6 +31,7 @@ _CHARS_PER_STEP = 1_024
 MAX_INT_BITS = 10_000
 _SMALL_BITS = 1_024
 _SQUARE_BITS_PER_STEP = 1 << 22
+_SMALL_PIECE = 64  # characters of a number, which are paid for where the text is put together
 _SMALL = 10_000  # characters that need no look at what they are made of
 
 _CONTAINERS = (list, tuple, dict)
@@ -39,7 +40,7 @@ _CONTAINERS = (list, tuple, dict)
 class Budget:
     """What is left to one rendering; once spent, every further operation fails."""
 
-    __slots__ = ("_bytes", "_deadline", "_look_at", "_max_bytes", "_max_steps", "_steps", "clock")
+    __slots__ = ("_bytes", "_look_at", "_max_bytes", "_max_steps", "_steps", "clock", "deadline")
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Budget:
         self._max_steps = max_steps
         self.clock = clock
         limit = clock() + time_limit_s
-        self._deadline = limit if deadline is None else min(limit, deadline)
+        self.deadline = limit if deadline is None else min(limit, deadline)
         self._steps = 0
         self._look_at = _CLOCK_EVERY
         self._bytes = 0
@@ -92,7 +93,7 @@ class Budget:
 
     def look(self) -> None:
         """Look at the clock."""
-        if self.clock() > self._deadline:
+        if self.clock() > self.deadline:
             raise RenderLimitExceeded("Rendering the prompt takes too long.", param="variables")
 
     def scan(self, chars: int) -> None:
@@ -252,12 +253,16 @@ def text(value: Any) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, _CONTAINERS):
+    if isinstance(value, int):
+        if value.bit_length() > _SMALL_BITS:
+            digits(value)
+    elif isinstance(value, _CONTAINERS):
         reserve_repr(weigh(value))
-    else:
-        weigh(value)
+    elif not (value is None or isinstance(value, float | Undefined)):
+        raise TypeError(type(value).__name__)
     made = str(value)
-    budget().pay(len(made))
+    if len(made) > _SMALL_PIECE:
+        budget().pay(len(made))
     return made
 
 

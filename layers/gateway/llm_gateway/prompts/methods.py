@@ -77,9 +77,15 @@ def _count(value: list[Any] | tuple[Any, ...], sought: Any) -> int:
     return value.count(sought)
 
 
-def _index(value: list[Any] | tuple[Any, ...], sought: Any, *bounds: int) -> int:
+def _index(
+    value: list[Any] | tuple[Any, ...], sought: Any, start: int | None = None, stop: int | None = None
+) -> int:
+    """Python's own writes down what it does not find, however long that is."""
     look_through(sought, value)
-    return value.index(sought, *bounds)
+    for place in range(len(value))[start:stop]:
+        if value[place] == sought:
+            return place
+    raise ValueError("not in the list")
 
 
 OF_LISTS: Methods = {"count": _count, "index": _index}

@@ -89,10 +89,12 @@ class PromptEnvironment(SandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         """A path of fields given as text (`map(attribute=…)`) comes here once for each field."""
         budget().step()
+        name = argument
         if not isinstance(argument, str | int):
             weigh(argument, opaque=True)
+            name = type(argument).__name__  # an error writes it down, however long it is
         found = part(obj, argument)
-        return self.undefined(obj=obj, name=argument) if found is missing else found
+        return self.undefined(obj=obj, name=name) if found is missing else found
 
     @override
     def _filter_test_common(self, name: Any, *args: Any, **kwargs: Any) -> Any:

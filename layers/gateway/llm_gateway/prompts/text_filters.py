@@ -72,6 +72,8 @@ def truncated(
     leeway: int | None = None,
 ) -> str:
     """The beginning of a text."""
+    if isinstance(length, float) or isinstance(leeway, float):
+        raise TypeError("a length is a whole number")
     whole = text(s)
     read(whole)
     budget().reserve(2 * len(whole) * width(whole))
@@ -114,10 +116,12 @@ def wrapped(
 
     Taking a word apart that is longer than a line takes time quadratic in its length.
     """
+    if not (isinstance(width, int) and isinstance(wrapstring, str | None)):
+        raise TypeError("a width is a whole number, and what stands between lines is a text")
     whole = text(s)
     count = len(texts.lines(whole))
     longest = sum(len(word[0]) ** 2 for word in _WORDS_AND_BLANKS.finditer(whole))
-    budget().step(2 * count + len(whole) // 32 + longest // (2_000 * max(1, width)))
+    budget().step(2 * count + len(whole) // 8 + longest // (2_000 * max(1, width)))
     most = len(whole) if width < 4 else count + len(whole) // 2
     budget().reserve(len(whole) * 8 + most * 4 * len(wrapstring or ""))
     return str(_JINJA["wordwrap"](environment, whole, width, break_long_words, wrapstring, break_on_hyphens))

@@ -19,8 +19,15 @@ _Pieces = TypeVar("_Pieces", list[str], tuple[str, str, str])
 
 
 def check_width(*widths: Any) -> None:
-    """Refuse to pad without end; how wide a text may be padded is bounded, not what it holds."""
+    """Refuse to pad without end; how wide a text may be padded is bounded, not what it holds.
+
+    Raises:
+        RenderLimitExceeded: A width is too large.
+        TypeError: A width is a fraction, or not a number at all, which Python's wrapping never ends with.
+    """
     for wide in widths:
+        if isinstance(wide, float):
+            raise TypeError("a width is a whole number")
         if isinstance(wide, int) and abs(wide) > MAX_WIDTH:
             raise too_large()
 
@@ -128,6 +135,8 @@ def zeros(value: str, width: int) -> str:
 
 def replaced(value: str, old: str, new: str, count: int = -1) -> str:
     """`value.replace(old, new, count)`."""
+    if not (isinstance(old, str) and isinstance(new, str)):
+        raise TypeError("replace takes texts")
     search(value, old)
     times = value.count(old)
     times = times if count < 0 else min(times, count)
@@ -193,4 +202,6 @@ def listed(value: str, items: Any) -> str:
         raise TypeError(type(items).__name__)
     budget().reserve(len(items) * 8)
     budget().step(1 + len(items) // 16)
+    if not all(isinstance(item, str) for item in items):
+        raise TypeError("join takes texts")
     return joined(list(items), value)

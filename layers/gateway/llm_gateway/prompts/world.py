@@ -168,7 +168,9 @@ class Rounds:
         return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
-        look = budget().look
+        left = budget()
+        clock, deadline = left.clock, left.deadline
         for item in self._items:
-            look()
+            if clock() > deadline:
+                left.look()
             yield item
