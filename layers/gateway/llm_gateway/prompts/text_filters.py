@@ -184,6 +184,7 @@ def _read_number(value: Any) -> None:
     """
     if isinstance(value, str):
         read(value)
+        budget().reserve(10 * len(value) * width(value))  # Python's error writes down what is no number
         budget().step(min(len(value), _LONGEST_NUMBER) ** 2 >> 20)
     elif isinstance(value, Undefined):
         float(value)
