@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.prompts.conditions import TESTS
+from llm_gateway.prompts.filters import FILTERS
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.lint import lint
+from llm_gateway.prompts.methods import OF_LISTS, OF_LOOPS, OF_MAPPINGS, OF_NUMBERS, OF_TEXTS
 from tests.unit.prompts.helpers import parsed, rendered
 
 
@@ -87,3 +94,23 @@ def test_a_message_shows_no_more_of_a_name_than_fits_in_a_line() -> None:
 )
 def test_what_is_in_a_table_works(body: str, text: str) -> None:
     assert rendered(body, {"o": {"items": 5}})[0].content == text
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("Filters", FILTERS),
+        ("Tests", TESTS),
+        ("Methods of a text", OF_TEXTS),
+        (
+            "Methods of a mapping, a list, a number, `loop`",
+            {**OF_MAPPINGS, **OF_LISTS, **OF_NUMBERS, **OF_LOOPS},
+        ),
+    ],
+)
+def test_the_documentation_lists_the_tables(row: str, names: Mapping[str, object]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "prompt-format.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {row} |"))
+    listed = set(re.findall(r"`([^`]+)`", line.removeprefix(f"| {row} |")))
+    assert set(names) <= listed
+    assert listed - set(names) <= {"select"}

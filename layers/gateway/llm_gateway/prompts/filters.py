@@ -8,81 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, cast
 
 from jinja2 import pass_context, pass_environment, pass_eval_context
 from jinja2.environment import Environment
 from jinja2.filters import FILTERS as JINJA_FILTERS
-from jinja2.filters import _GroupTuple, make_attrgetter, make_multi_attrgetter
+from jinja2.filters import make_attrgetter
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, Undefined
 from jinja2.utils import missing
 
-from llm_gateway.prompts import text_filters, texts
-from llm_gateway.prompts.metering import budget, calculated, joined, text, too_large, weigh
+from llm_gateway.prompts import text_filters
+from llm_gateway.prompts.metering import budget, calculated, joined, text, too_large
+from llm_gateway.prompts.ordering import (
+    check_path,
+    grouped,
+    items_of,
+    largest,
+    ordered,
+    sorted_items,
+    unique,
+    walk,
+)
 from llm_gateway.prompts.texts import check_width
 from llm_gateway.prompts.world import OPAQUE, admitted, belonging, part
 
 _JINJA = cast(dict[str, Callable[..., Any]], JINJA_FILTERS)
-_MAX_PATH = 1_000
 _MAX_PRECISION = 100
 _Filter = Callable[..., Any]
-
-
-def walk(value: Any) -> None:
-    """Pay for going through a value once.
-
-    Raises:
-        TypeError: It is nothing to go through.
-        UndefinedError: It is undefined.
-    """
-    if isinstance(value, str):
-        budget().step(1 + len(value) // 8)
-        texts.reserve_pieces(value, len(value))
-        budget().pay(0 if value.isascii() else 76 * len(value))  # characters beyond Latin-1 are not shared
-    elif isinstance(value, list | tuple | dict):
-        budget().step(1 + len(value) // 4)
-        budget().reserve(len(value) * 8)
-    elif isinstance(value, Undefined):
-        len(value)
-    else:
-        raise TypeError(type(value).__name__)
-
-
-def _compare_all(value: Any) -> None:
-    """Pay for sorting, grouping and the like, which look at every item, and several times at each."""
-    before = budget().steps
-    walk(value)
-    items = len(value) if isinstance(value, str) else weigh(value, opaque=True).items
-    budget().reserve(96 * items)
-    budget().step(3 * (budget().steps - before) + (items if isinstance(value, str) else 0))
-
-
-def _small(key: Any) -> Any:
-    """What stands for a text where large and small letters are the same."""
-    if not isinstance(key, str):
-        return key
-    budget().pay(len(key) * (4 if key.isascii() else 16))
-    budget().scan(len(key))
-    return key.lower()
-
-
-def _as_it_is(key: Any) -> Any:
-    if isinstance(key, str):
-        budget().scan(len(key))
-    return key
-
-
-def _key(case_sensitive: bool) -> Callable[[Any], Any]:
-    return _as_it_is if case_sensitive else _small
-
-
-def _check_path(path: Any) -> None:
-    """Refuse a path of fields (`'a.b'`) that no prompt has; it is taken apart at each use."""
-    if isinstance(path, str) and len(path) > _MAX_PATH:
-        raise too_large()
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
@@ -123,20 +76,9 @@ def _reverse(value: Any) -> Any:
     return value[::-1] if isinstance(value, str) else list(reversed(value))
 
 
-def _items(value: Any) -> list[tuple[Any, Any]]:
-    if isinstance(value, Undefined):
-        return []
-    if not isinstance(value, dict):
-        raise TypeError(type(value).__name__)
-    walk(value)
-    budget().step(len(value) // 2)
-    budget().pay(len(value) * 64)
-    return list(value.items())
-
-
 @pass_environment
 def _join(environment: Environment, value: Any, d: Any = "", attribute: Any = None) -> str:
-    _check_path(attribute)
+    check_path(attribute)
     walk(value)
     budget().step(len(value) // 2)
     items = value if attribute is None else map(make_attrgetter(environment, attribute), value)
@@ -146,7 +88,7 @@ def _join(environment: Environment, value: Any, d: Any = "", attribute: Any = No
 @pass_environment
 def _sum(environment: Environment, value: Any, attribute: Any = None, start: Any = 0) -> Any:
     """Adding up lists takes time quadratic in their number; prompts add up numbers."""
-    _check_path(attribute)
+    check_path(attribute)
     if not isinstance(start, int | float):
         raise TypeError(type(start).__name__)
     walk(value)
@@ -178,7 +120,7 @@ def _round(value: Any, precision: int = 0, method: str = "common") -> Any:
 
 @pass_context
 def _map(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
-    _check_path(kwargs.get("attribute"))
+    check_path(kwargs.get("attribute"))
     walk(value)
     return _JINJA["map"](context, value, *args, **kwargs)
 
@@ -188,89 +130,11 @@ def _selecting(name: str) -> _Filter:
 
     @pass_context
     def run(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
-        _check_path(args[0] if args else None)
+        check_path(args[0] if args else None)
         walk(value)
         return jinja(context, value, *args, **kwargs)
 
     return run
-
-
-@pass_environment
-def _sort(
-    environment: Environment,
-    value: Any,
-    reverse: bool = False,
-    case_sensitive: bool = False,
-    attribute: Any = None,
-) -> list[Any]:
-    _check_path(attribute)
-    _compare_all(value)
-    key_of = make_multi_attrgetter(environment, attribute, postprocess=_key(case_sensitive))
-    return sorted(value, key=key_of, reverse=reverse)
-
-
-def _largest(choose: Callable[..., Any]) -> _Filter:
-    @pass_environment
-    def run(environment: Environment, value: Any, case_sensitive: bool = False, attribute: Any = None) -> Any:
-        _check_path(attribute)
-        _compare_all(value)
-        key_of = make_attrgetter(environment, attribute, postprocess=_key(case_sensitive))
-        return choose(value, key=key_of, default=environment.undefined("the sequence is empty"))
-
-    return run
-
-
-def _dictsort(
-    value: Any, case_sensitive: bool = False, by: str = "key", reverse: bool = False
-) -> list[tuple[Any, Any]]:
-    if not isinstance(value, dict):
-        raise TypeError(type(value).__name__)
-    _compare_all(value)
-    place, key = ("key", "value").index(by), _key(case_sensitive)
-    return sorted(_items(value), key=lambda item: key(item[place]), reverse=reverse)
-
-
-@pass_environment
-def _groupby(
-    environment: Environment, value: Any, attribute: Any, default: Any = None, case_sensitive: bool = False
-) -> list[Any]:
-    """Groups of the items that have the same attribute; a group bears it as its first item has it."""
-    _check_path(attribute)
-    _compare_all(value)
-    key_of = make_attrgetter(environment, attribute, postprocess=_key(case_sensitive), default=default)
-    name_of = make_attrgetter(environment, attribute, default=default)
-    keyed = sorted(((key_of(item), item) for item in value), key=itemgetter(0))
-    groups = [[item for _, item in members] for _, members in groupby(keyed, key=itemgetter(0))]
-    budget().pay(sum(128 + 8 * len(group) for group in groups))
-    return [_GroupTuple(name_of(group[0]), group) for group in groups]
-
-
-@pass_environment
-def _unique(
-    environment: Environment, value: Any, case_sensitive: bool = False, attribute: Any = None
-) -> list[Any]:
-    """The first of each; numbers are told apart by their digits, as anyone can choose their hashes."""
-    _check_path(attribute)
-    _compare_all(value)
-    key_of = make_attrgetter(environment, attribute, postprocess=_key(case_sensitive))
-    seen: set[object] = set()
-    kept: list[Any] = []
-    for item in value:
-        key = _hashed(key_of(item))
-        if key not in seen:
-            seen.add(key)
-            kept.append(item)
-    return kept
-
-
-def _hashed(key: Any) -> object:
-    if key is None or isinstance(key, str | Undefined):
-        return key
-    if isinstance(key, tuple):
-        return ("items", *map(_hashed, key))
-    if isinstance(key, int | float):
-        return ("number", str(int(key)) if key == key // 1 and abs(key) < float("inf") else str(key))
-    raise TypeError(type(key).__name__)
 
 
 def _batch(value: Any, linecount: int, fill_with: Any = None) -> Iterable[Any]:
@@ -310,8 +174,8 @@ def _paid(function: _Filter, result: Callable[[Any], Any] = admitted, opaque: bo
 _EXISTING: Mapping[str, _Filter] = {
     "first": _first,
     "last": _last,
-    "min": _largest(min),
-    "max": _largest(max),
+    "min": largest(min),
+    "max": largest(max),
     "length": _length,
     "count": _length,
     "abs": _abs,
@@ -340,12 +204,12 @@ _MAKING: Mapping[str, _Filter] = {
     "map": _map,
     "list": _list,
     "reverse": _reverse,
-    "items": _items,
+    "items": items_of,
     "join": _join,
-    "sort": _sort,
-    "unique": _unique,
-    "dictsort": _dictsort,
-    "groupby": _groupby,
+    "sort": ordered,
+    "unique": unique,
+    "dictsort": sorted_items,
+    "groupby": grouped,
     "batch": _batch,
     "slice": _slice,
 }
