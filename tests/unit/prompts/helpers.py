@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-from llm_gateway.errors import GatewayError
+from llm_gateway.errors import GatewayError, RequestError
 from llm_gateway.models import Json, Message
+from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import Prompt, parse_prompt
 
 SECRET = "s3cr3t_sc0tt"
@@ -18,6 +19,18 @@ def parsed(text: str) -> Prompt:
 
 def rendered(text: str, variables: dict[str, Json] | None = None, max_chars: int = 1_000) -> list[Message]:
     return list(parsed(text).render(variables or {}, max_chars))
+
+
+def told_of_refusal(text: str, variables: dict[str, Json], max_chars: int = 1_000_000) -> str:
+    """What is seen of a prompt that cannot be used: by its author at upload, or else by its caller."""
+    try:
+        rendered(text, variables, max_chars)
+    except PromptSyntaxError as broken:
+        return str(broken)
+    except RequestError as refusal:
+        assert 400 <= refusal.status < 500  # noqa: PT017 (either refusal is right)
+        return told(refusal)
+    raise AssertionError(f"rendered: {text}")
 
 
 def told(error: GatewayError) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded, RequestError
 from llm_gateway.models import Json, Message
 from llm_gateway.prompts.front_matter import PromptSyntaxError
-from tests.unit.prompts.helpers import SECRET, modest, parsed, rendered, told
+from tests.unit.prompts.helpers import SECRET, modest, parsed, rendered, told_of_refusal
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,6 @@ _CLOSED_BLOCKS = [
     "{% filter upper %}" + _ROLE + "{% endfilter %}",
     "{% macro m(x=1) %}" + _ROLE + "{% endmacro %}",
     "{% macro n() %}{{ caller() }}{% endmacro %}{% call n() %}" + _ROLE + "{% endcall %}",
-    "{% autoescape true %}" + _ROLE + "{% endautoescape %}",
     "{% raw %}{% if %}" + _ROLE + "{% endraw %}",
     "{# a comment" + _ROLE + "#}",
     "{{ '" + _ROLE + "' }}",
@@ -158,7 +157,7 @@ def test_a_template_that_breaks_the_compiler_is_a_syntax_error(text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ SECRET", "{% SECRET %}", "{{ x|SECRET }}", "{% include 'SECRET' %}", "{{ 1 SECRET }}"]
+    "text", ["{{ SECRET", "{% SECRET %}", "{{ x|list SECRET }}", "{% include 'SECRET' %}", "{{ 1 SECRET }}"]
 )
 def test_a_syntax_error_never_quotes_the_template(text: str) -> None:
     with pytest.raises(PromptSyntaxError) as refusal:
@@ -196,10 +195,7 @@ def test_a_syntax_error_never_quotes_the_template(text: str) -> None:
 )
 def test_an_attack_on_the_sandbox_ends_in_a_refusal_that_tells_nothing(text: str) -> None:
     variables: dict[str, Json] = {"x": SECRET, "l": [SECRET], "m": {"k": SECRET}, "n": 10**9}
-    with pytest.raises(RequestError) as refusal:
-        rendered(text, variables)
-    assert 400 <= refusal.value.status < 500
-    assert SECRET not in told(refusal.value)
+    assert SECRET not in told_of_refusal(text, variables)
     assert variables == {"x": SECRET, "l": [SECRET], "m": {"k": SECRET}, "n": 10**9}
 
 
@@ -221,10 +217,7 @@ def test_an_attack_on_the_sandbox_ends_in_a_refusal_that_tells_nothing(text: str
     ],
 )
 def test_a_value_that_does_not_fit_the_template_is_refused_and_not_told(text: str) -> None:
-    with pytest.raises(RequestError) as refusal:
-        rendered(text, {"x": SECRET})
-    assert 400 <= refusal.value.status < 500
-    assert SECRET not in told(refusal.value)
+    assert SECRET not in told_of_refusal(text, {"x": SECRET})
 
 
 _VALUES = st.recursive(

@@ -1,19 +1,21 @@
 """What one rendering may cost, and how the cost of an operation is known before it runs.
 
 Loops and values decide what a template costs, so nothing read from its text alone can bound it. A
-budget counts steps (rounds, calls, items an operation walks through) and bytes (texts and lists made
-on the way); both grow the same on every machine. The clock is only the net below them. Operations
-that run inside C cannot be interrupted, so each is paid for before it starts.
+budget counts steps and bytes, which are the same on every machine. A step is a round, a call, an item
+an operation goes through, or a kilobyte of text it reads; it stands for about five microseconds. Bytes
+are those of the texts and lists made on the way. Operations that run inside C cannot be interrupted,
+so each is paid for before it starts. The clock is the net below: every round of every loop looks at it.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any
 
 from jinja2.runtime import Undefined
 
@@ -27,18 +29,21 @@ QUICK_BYTES = 1_000_000
 _SPARE_BYTES = 24_000_000
 _BYTES_PER_CHAR = 8
 _MAX_DEPTH = 100
-_CLOCK_EVERY = 32
+_CLOCK_EVERY = 32  # steps
+_CHARS_PER_STEP = 1_024
+MAX_INT_BITS = 10_000
+_SMALL_BITS = 1_024
+_SQUARE_BITS_PER_STEP = 1 << 22
+_SMALL_PIECE = 64  # characters of a number, which are paid for where the text is put together
 _SMALL = 10_000  # characters that need no look at what they are made of
 
-_SCALARS = (int, float, bool, type(None))
-_SEQUENCES = (list, tuple, KeysView, ValuesView, ItemsView)
-_CONTAINERS = (*_SEQUENCES, dict)
+_CONTAINERS = (list, tuple, dict)
 
 
 class Budget:
     """What is left to one rendering; once spent, every further operation fails."""
 
-    __slots__ = ("_bytes", "_clock", "_deadline", "_max_bytes", "_max_steps", "_spent", "_steps")
+    __slots__ = ("_bytes", "_look_at", "_max_bytes", "_max_steps", "_steps", "clock", "deadline")
 
     def __init__(
         self,
@@ -48,28 +53,55 @@ class Budget:
         *,
         max_steps: int = MAX_STEPS,
         max_bytes: int | None = None,
+        deadline: float | None = None,
     ) -> None:
+        """Open a budget; its time begins now.
+
+        Args:
+            max_chars: Longest text the rendering may give; the bytes it may make grow with it.
+            time_limit_s: Seconds it may take.
+            clock: Seconds that only grow.
+            max_steps: Steps it may take.
+            max_bytes: Bytes it may make; by default 24 MB and 8 bytes for each of `max_chars`.
+            deadline: Time of `clock` at which it must have ended; the earlier of this and the time
+                limit counts.
+        """
         self._max_bytes = _SPARE_BYTES + _BYTES_PER_CHAR * max_chars if max_bytes is None else max_bytes
         self._max_steps = max_steps
-        self._clock = clock
-        self._deadline = clock() + time_limit_s
+        self.clock = clock
+        limit = clock() + time_limit_s
+        self.deadline = limit if deadline is None else min(limit, deadline)
         self._steps = 0
+        self._look_at = _CLOCK_EVERY
         self._bytes = 0
-        self._spent = 0
 
     @property
     def steps(self) -> int:
         """Steps taken so far."""
         return self._steps
 
+    @property
+    def size(self) -> int:
+        """Bytes made so far."""
+        return self._bytes
+
     def step(self, count: int = 1) -> None:
         """Pay for `count` steps."""
         self._steps += count
-        if self._steps > self._max_steps:
-            raise too_large()
-        self._spent += 1
-        if self._spent % _CLOCK_EVERY == 0 and self._clock() > self._deadline:
+        if self._steps >= self._look_at:
+            if self._steps > self._max_steps:
+                raise too_large()
+            self._look_at = self._steps + _CLOCK_EVERY
+            self.look()
+
+    def look(self) -> None:
+        """Look at the clock."""
+        if self.clock() > self.deadline:
             raise RenderLimitExceeded("Rendering the prompt takes too long.", param="variables")
+
+    def scan(self, chars: int) -> None:
+        """Pay for reading `chars` characters."""
+        self.step(1 + chars // _CHARS_PER_STEP)
 
     def reserve(self, size: int) -> None:
         """Refuse to begin what would need `size` more bytes than are left; pays nothing."""
@@ -124,92 +156,119 @@ def joined(parts: list[str], separator: str = "") -> str:
     return result
 
 
-def text(value: Any) -> str:
-    """`str(value)` of a JSON value: a list may hold one long text a million times."""
-    if isinstance(value, str):
-        return value
-    weigh(value, factor=4)
-    return str(value)
+def digits(number: int) -> None:
+    """Pay for writing a whole number down, which takes time quadratic in its length."""
+    bits = number.bit_length()
+    if bits > _SMALL_BITS:
+        budget().step(1 + bits * bits // _SQUARE_BITS_PER_STEP)
 
 
-def weigh(value: Any, factor: int = 1, opaque: bool = False) -> int:
-    """Pay for an operation that walks through all of `value`; return how deep that goes.
+def calculated(number: int) -> None:
+    """Pay for calculating with a whole number; refuse one that no prompt has."""
+    if number.bit_length() > MAX_INT_BITS:
+        raise too_large()
+    digits(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What an operation that walks through all of a value meets.
+
+    Attributes:
+        size: Bytes of the texts and containers in it, each as often as it occurs.
+        items: Values in it, the keys of mappings included.
+        depth: Levels of containers below one another; 0 for a text or a number.
+        ascii: True if all its texts are ASCII.
+    """
+
+    size: int
+    items: int
+    depth: int
+    ascii: bool
+
+
+class _Walk:
+    """One walk through a value."""
+
+    __slots__ = ("_opaque", "ascii", "items", "size")
+
+    def __init__(self, opaque: bool) -> None:
+        self._opaque = opaque
+        self.size = 0
+        self.items = 0
+        self.ascii = True
+
+    def inside(self, level: Iterable[Any]) -> list[Iterable[Any]]:
+        """The contents of one level's containers; the level itself is paid for."""
+        inner: list[Iterable[Any]] = []
+        for item in level:
+            if isinstance(item, str):
+                self.size += sys.getsizeof(item)
+                self.ascii = self.ascii and item.isascii()
+                if len(item) >= _CHARS_PER_STEP:
+                    budget().scan(len(item))
+            elif isinstance(item, _CONTAINERS):
+                inner += self._contents(item)
+            elif isinstance(item, int):
+                digits(item)
+            elif not (item is None or isinstance(item, float | Undefined) or self._opaque):
+                raise TypeError(type(item).__name__)
+        return inner
+
+    def _contents(self, item: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> list[Iterable[Any]]:
+        budget().step(1 + len(item))
+        self.size += sys.getsizeof(item)
+        self.items += len(item)
+        return [item, item.values()] if isinstance(item, dict) else [item]
+
+
+def weigh(value: Any, opaque: bool = False) -> Weight:
+    """Pay for an operation that walks through all of `value`, a step for each item and kilobyte.
 
     A list that holds another one twice is small in memory and huge to print or to compare, so every
     occurrence is counted.
 
     Args:
         value: Whatever the operation works on.
-        factor: How many times larger than the value the result may be.
-        opaque: Take objects that are no JSON value as they come; they are compared by identity.
+        opaque: Take values that are none of JSON's as they come; they are compared by identity.
+
+    Raises:
+        RenderLimitExceeded: The budget does not suffice, or the value is nested too deeply.
+        TypeError: The value is none of JSON's, such as a macro.
+    """
+    walk = _Walk(opaque)
+    depth = 0
+    level: list[Iterable[Any]] = walk.inside((value,))
+    while level:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise too_large()
+        level = [below for contents in level for below in walk.inside(contents)]
+    return Weight(walk.size, walk.items, depth, walk.ascii)
+
+
+def text(value: Any) -> str:
+    """`str(value)` of a JSON value: a list may hold one long text a million times.
 
     Raises:
         RenderLimitExceeded: The budget does not suffice.
         TypeError: The value is none of JSON's, such as a macro.
     """
-    left = budget()
-    depth = 0
-    level = [value]
-    while True:
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                left.pay(factor * sys.getsizeof(item))
-            elif not isinstance(item, _SCALARS):
-                inner += _items(left, item, factor, opaque)
-        if not inner:
-            return depth
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise too_large()
-        level = inner
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > _SMALL_BITS:
+            digits(value)
+    elif isinstance(value, _CONTAINERS):
+        reserve_repr(weigh(value))
+    elif not (value is None or isinstance(value, float | Undefined)):
+        raise TypeError(type(value).__name__)
+    made = str(value)
+    if len(made) > _SMALL_PIECE:
+        budget().pay(len(made))
+    return made
 
 
-def _items(left: Budget, value: Any, factor: int, opaque: bool) -> Iterable[Any]:
-    """What a value holds, paid for."""
-    if isinstance(value, range):
-        left.step(1 + len(value) // 16)
-        return ()
-    if isinstance(value, _CONTAINERS):
-        left.step(1 + len(value))
-        left.pay(factor * sys.getsizeof(value))
-        return [*value, *value.values()] if isinstance(value, dict) else value
-    if opaque or isinstance(value, Undefined):
-        return ()
-    raise TypeError(type(value).__name__)
-
-
-def taken(result: Any) -> Any:
-    """What an operation made, paid for; a lazy result is computed here, where each item counts.
-
-    Lazy results are not handed on: nested in one another they end in Python's own recursion.
-    """
-    left = budget()
-    if isinstance(result, Iterator):
-        result = list(counted(result, weight=2))
-    if isinstance(result, str):
-        left.pay(sys.getsizeof(result))
-    elif isinstance(result, list | tuple | dict):
-        left.step(len(result) // 4)
-        left.pay(sys.getsizeof(result))
-        if _nested(result):
-            left.pay(sum(sys.getsizeof(item) for item in result if isinstance(item, list | tuple)))
-    return result
-
-
-def _nested(result: object) -> TypeGuard[list[object]]:
-    return isinstance(result, list) and any(isinstance(item, list | tuple) for item in result)
-
-
-def counted(items: Any, weight: int = 1) -> Any:
-    """`items` for a loop whose rounds cost `weight` steps each."""
-    if isinstance(items, (str, range, *_CONTAINERS)):
-        budget().step(1 + len(items) * weight)
-        return items
-    return _each_counted(iter(items), weight)
-
-
-def _each_counted(items: Iterator[Any], weight: int) -> Iterator[Any]:
-    for item in items:
-        budget().step(weight)
-        yield item
+def reserve_repr(weight: Weight) -> None:
+    """Make sure of the bytes for writing a value down as Python does, escapes included."""
+    budget().reserve(weight.size * (4 if weight.ascii else 10) + 8 * weight.items)

@@ -1,4 +1,9 @@
-"""Rewriting a template's syntax tree, so that what Jinja2 compiles to bare Python is paid for, too."""
+"""Rewriting a template's syntax tree: what Jinja2 compiles to bare Python goes through functions of ours.
+
+Loops, comparisons, `~`, slices, unpacked arguments and mappings with keys of any kind have no hook in
+Jinja2. A call of `x.name(…)` becomes a call of the method of that name, so that a method is looked up
+where it is called and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +12,26 @@ from typing import TypeVar
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-# Names of filters; no tag can be written with them.
+# Names of filters; no tag can be written with them, and none is looked up by a name given as text.
 ROUNDS = "~rounds"
 CONCAT = "~concat"
+COMPARE = "~compare"
 COMPARED = "~compared"
-TAKEN = "~taken"
+SLICE = "~slice"
+PAIRED = "~paired"
 BODY = "~body"
+METHOD = "~method"
+UNPACKED = "~unpacked"
+UNPACKED_NAMES = "~unpacked-names"
+PRINTED = "~printed"
 
 _NODES_PER_STEP = 4
-_Body = TypeVar("_Body", nodes.Macro, nodes.CallBlock, nodes.Block)
+_Body = TypeVar("_Body", nodes.Macro, nodes.CallBlock, nodes.Block, nodes.For)
+_Called = TypeVar("_Called", nodes.Call, nodes.Filter, nodes.Test)
 
 
 def metered(tree: nodes.Template) -> nodes.Template:
-    """The tree with every loop, `~`, comparison, slice and body sent through a filter; changes `tree`."""
+    """The tree with all of these sent through filters of ours; changes `tree`."""
     environment = tree.environment
     _Metering().visit(tree)
     if environment is not None:
@@ -31,10 +43,14 @@ class _Metering(NodeTransformer):
     """Visitors are named after the nodes they rewrite, as Jinja2 wants it."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
-        """A round costs what its body holds: there is no telling how long a body may be."""
+        """A round costs what its body holds; one of a loop that calls itself pays when it comes to it."""
         weight = _weight([*node.body, *([node.test] if node.test else [])])
-        self.generic_visit(node)
-        node.iter = _through(ROUNDS, _expression(node.iter), nodes.Const(weight))
+        if node.recursive:
+            self._paid(node)
+        else:
+            self.generic_visit(node)
+        rounds = nodes.Const(1 if node.recursive else weight)
+        node.iter = _through(ROUNDS, _expression(node.iter), rounds)
         return node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
@@ -46,6 +62,12 @@ class _Metering(NodeTransformer):
     def visit_Block(self, node: nodes.Block) -> nodes.Node:
         return self._paid(node)
 
+    def visit_FilterBlock(self, node: nodes.FilterBlock) -> nodes.Node:
+        """What the filter makes is printed, as that of any other is."""
+        self.generic_visit(node)
+        node.filter = _through(PRINTED, node.filter)
+        return node
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         return _through(CONCAT, nodes.Tuple(node.nodes, "load", lineno=node.lineno))
@@ -53,23 +75,50 @@ class _Metering(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         """Against a literal the effort is bounded by what stands in the template."""
         self.generic_visit(node)
-        if len(node.ops) == 1 and _literal(node.ops[0].expr):
+        if len(node.ops) > 1:
+            node.expr = _through(COMPARED, node.expr)
+            for operand in node.ops:
+                operand.expr = _through(COMPARED, operand.expr)
             return node
-        node.expr = _through(COMPARED, node.expr)
-        for operand in node.ops:
-            operand.expr = _through(COMPARED, operand.expr)
-        return node
+        operand = node.ops[0]
+        if _literal(operand.expr):
+            return node
+        return _through(COMPARE, node.expr, nodes.Const(operand.op), operand.expr)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         """A slice is a copy; a single item is there already."""
         self.generic_visit(node)
-        return _through(TAKEN, node) if isinstance(node.arg, nodes.Slice) and node.ctx == "load" else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        bounds = (node.arg.start, node.arg.stop, node.arg.step)
+        return _through(SLICE, node.node, *(bound or nodes.Const(None) for bound in bounds))
 
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
-        """The hash of a key walks through all of it."""
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        """Texts as keys are what most mappings have; any other key is looked at first."""
         self.generic_visit(node)
-        if not isinstance(node.key, nodes.Const):
-            node.key = _through(COMPARED, node.key)
+        if all(isinstance(pair.key, nodes.Const) and isinstance(pair.key.value, str) for pair in node.items):
+            return node
+        pairs: list[nodes.Expr] = [nodes.Tuple([pair.key, pair.value], "load") for pair in node.items]
+        return _through(PAIRED, nodes.Tuple(pairs, "load", lineno=node.lineno))
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
+        self._unpacked(node)
+        if isinstance(node.node, nodes.Getattr):
+            node.node = _through(METHOD, node.node.node, nodes.Const(node.node.attr))
+        return node
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+        return self._unpacked(node)
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:
+        return self._unpacked(node)
+
+    def _unpacked(self, node: _Called) -> _Called:
+        self.generic_visit(node)
+        if node.dyn_args is not None:
+            node.dyn_args = _through(UNPACKED, node.dyn_args)
+        if node.dyn_kwargs is not None:
+            node.dyn_kwargs = _through(UNPACKED_NAMES, node.dyn_kwargs)
         return node
 
     def _paid(self, node: _Body) -> _Body:

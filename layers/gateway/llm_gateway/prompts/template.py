@@ -26,6 +26,7 @@ from llm_gateway.prompts.metering import QUICK_BYTES, QUICK_STEPS, TIME_LIMIT_S,
 from llm_gateway.prompts.rewriting import metered
 from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
 from llm_gateway.prompts.variables import required_variables
+from llm_gateway.prompts.vocabulary import unknown_words
 from llm_gateway.validation import has_half_character
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
@@ -66,6 +67,7 @@ class PromptTemplate:
             tree = environment().parse(marked)
             check_tree(tree, fault)
             _refuse_other_files(tree, fault)
+            _refuse_unknown_words(tree, fault)
             required = required_variables(tree, _KNOWN)
             check_variables(required, fault)
             with spending(Budget(len(source))):
@@ -215,6 +217,11 @@ def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         tag = type(node).__name__.lower().replace("from", "")
         raise fault(f"'{tag}' is not available in prompts; 'include' is", node.lineno)
+
+
+def _refuse_unknown_words(tree: nodes.Template, fault: Fault) -> None:
+    for word in unknown_words(tree)[:1]:
+        raise fault(word.message, word.line)
 
 
 def _reason(error: TemplateSyntaxError) -> str:
