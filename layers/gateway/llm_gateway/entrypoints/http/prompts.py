@@ -10,6 +10,7 @@ from llm_gateway.access import Caller
 from llm_gateway.entrypoints import prompt_queries
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.prompt_queries import ListQuery
+from llm_gateway.errors import RouteNotFound
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.wire.prompts import PromptList, PromptMetadata
 
@@ -38,6 +39,8 @@ def metadata_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
         caller: Caller = known,
     ) -> PromptMetadata:
         """Describe a prompt: variables, schema, parameters, versions, labels, size; never its text."""
+        if not path:  # API Gateway has no such resource either
+            raise RouteNotFound("There is no such endpoint; see docs/api.md for the list.")
         return await prompt_queries.prompt_metadata(index, path, caller)
 
     return routes
