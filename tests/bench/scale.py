@@ -12,8 +12,8 @@ from statistics import median
 from typing import Any
 
 from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.listing import find_entry
 from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.listing import find_entry
 from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from local_aws import emulator

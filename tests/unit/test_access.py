@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.access import METHODS, OPEN, Caller, Method, Scopes
-from llm_gateway.access_errors import Forbidden, Unauthorized
+from llm_gateway.access_errors import Forbidden, KeyExpired, KeyRevoked, Unauthorized
 from llm_gateway.entrypoints.caller_context import caller_context, caller_in
 from llm_gateway.keys import GatewayKey, KeyCallers, Keys
 from llm_gateway.prompts.reach import candidates
@@ -206,6 +206,19 @@ def test_a_store_alone_opens_nothing(deployment: Deployment, tmp_path: Path) -> 
     elsewhere = KeyCallers(deployment.store, other_pepper, now=deployment.clock, clock=lambda: 0.0)
     with pytest.raises(Unauthorized):
         asyncio.run(elsewhere.authenticate(f"Bearer {text}"))
+
+
+def test_the_holder_of_a_key_that_has_ended_learns_how_and_nobody_else_does(deployment: Deployment) -> None:
+    expired, revoked = deployment.create(days=1), deployment.create()
+    asyncio.run(deployment.keys.revoke(deployment.key(revoked)))
+    deployment.now += timedelta(days=1)
+    for text, error, code in ((expired, KeyExpired, "key_expired"), (revoked, KeyRevoked, "key_revoked")):
+        with pytest.raises(error) as caught:
+            deployment.caller(f"Bearer {text}")
+        assert (caught.value.status, caught.value.code) == (401, code)
+        with pytest.raises(Unauthorized) as refused:  # the right id, another secret
+            deployment.caller(f"Bearer {text.rpartition('_')[0]}_{'0' * 64}")
+        assert refused.value.code == "unauthorized"
 
 
 def test_a_key_ends_on_time_even_if_it_is_remembered(deployment: Deployment) -> None:

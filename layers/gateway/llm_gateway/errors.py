@@ -217,9 +217,8 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
     def __init__(self, allow: str) -> None:
-        super().__init__(
-            f"The endpoint takes {allow} only; see docs/api.md.", details={"allow": allow.split(", ")}
-        )
+        methods: list[Json] = [*allow.split(", ")]
+        super().__init__(f"The endpoint takes {allow} only; see docs/api.md.", details={"allow": methods})
         self.allow = allow
 
 

@@ -29,7 +29,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def variable_hint(missing: Sequence[str], given: Mapping[str, Json]) -> str:
-    """What is likely wrong with the variables of a request that lacks some: a sentence to append, or nothing."""
+    """What is likely wrong with variables of which some are missing: a sentence to append, or nothing."""
     if hint := nesting_hint(given):
         return hint
     spare = [name for name in islice(given, _MOST_NAMES) if name not in missing]

@@ -43,8 +43,8 @@ def _path(event: Mapping[str, Any]) -> str:
     """The path that was asked for, decoded once and without a custom domain's base path.
 
     With a custom domain `path` begins with its base path, and nothing in the event says how long that is; the
-    resource and the values of its parameters say what follows. A REST API leaves both percent-encoded; an event
-    with a `version` (payload format 1.0 of an HTTP API, and the local AWS) has them decoded.
+    resource and the values of its parameters say what follows. A REST API leaves both percent-encoded; an
+    event with a `version` (payload format 1.0 of an HTTP API, and the local AWS) has them decoded.
     """
     given, values = str(event["path"]), event.get("pathParameters") or {}
     resource = _PARAMETER.sub(lambda found: str(values.get(found.group(1))), str(event["resource"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_gateway.access import METHODS, Scopes
-from llm_gateway.errors import InvalidParameter
+from llm_gateway.errors import InvalidParameter, InvalidPath
 from llm_gateway.prompts.path import EXTENSIONS, check_path, has_extension
 from llm_gateway.suggestions import did_you_mean
 
@@ -22,7 +22,10 @@ def check_prompt_scope(bound: str) -> str:
             f"({', '.join(EXTENSIONS)}), for example {_example(bound)}; "
             "leave --prompt out to allow every prompt."
         )
-    check_path(bound.removesuffix("/"), "--prompt")
+    try:
+        check_path(bound.removesuffix("/"), "--prompt")
+    except InvalidPath as error:
+        raise InvalidParameter(error.message) from None
     return bound
 
 

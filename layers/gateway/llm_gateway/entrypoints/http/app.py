@@ -52,7 +52,5 @@ def create_app(
 def _query_model(request: Request) -> type[BaseModel] | None:
     """What the route makes of its query: each endpoint has one model of it at most."""
     route = request.scope.get("route")
-    kinds = (
-        [field.field_info.annotation for field in getattr(route, "dependant").query_params] if route else []
-    )
+    kinds = [field.field_info.annotation for field in route.dependant.query_params] if route else []
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
