@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.access import Caller, Scopes
+from llm_gateway.entrypoints.caller_context import caller_context
 from llm_gateway.model_catalogue import ModelCatalogue
 from tests.functions.conftest import Functions, read_event
 
@@ -290,3 +292,22 @@ def test_a_percent_in_a_prompts_name_is_decoded_once(
         event["version"] = version
     status, body = functions.http("get_prompt_metadata", event)
     assert (status, body.get("path")) == (200, name)
+
+
+def test_a_mistyped_query_field_is_met_with_the_nearest_one(functions: Functions) -> None:
+    event = read_event("list_prompts_all")
+    event |= {
+        "queryStringParameters": {"directry": "a"},
+        "multiValueQueryStringParameters": {"directry": ["a"]},
+    }
+    status, body = functions.http("list_prompts", event)
+    assert (status, body["error"]["code"], body["error"]["param"]) == (400, "unknown_field", "directry")
+    assert "Did you mean 'directory'?" in body["error"]["message"]
+
+
+def test_the_default_model_is_shown_only_to_a_key_that_may_use_it(functions: Functions) -> None:
+    event = read_event("list_models_all")
+    scopes = Scopes(models=("azure/*",))
+    context = {**event["requestContext"], "authorizer": caller_context(Caller("shop", "k", scopes))}
+    assert functions.http("list_models", event)[1]["default_model"] is not None
+    assert functions.http("list_models", {**event, "requestContext": context})[1]["default_model"] is None

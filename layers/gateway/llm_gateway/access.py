@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from llm_gateway.access_errors import Forbidden
 from llm_gateway.models import Json
-from llm_gateway.prompts.reach import Reach
+from llm_gateway.reach import Reach
 
 Method = Literal["CallPrompt", "ListPrompts", "GetPromptMetadata", "GetUsageStats", "ListModels"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -18,7 +18,7 @@ from llm_gateway.errors import AmbiguousPrompt, InvalidParameter, InvalidPath, P
 from llm_gateway.models import PromptEntry, Stamp
 from llm_gateway.prompts.catalogue import EntryPage
 from llm_gateway.prompts.listing import find_entry
-from llm_gateway.prompts.reach import HIDDEN, Reach
+from llm_gateway.reach import HIDDEN, Reach
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from tests.fakes import NOON
 from tests.unit.prompts.catalogue_fakes import Library

@@ -14,7 +14,7 @@ from llm_gateway.errors import InvalidParameter
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.prompts.listing import find_entry, prompts_within
 from llm_gateway.prompts.path import check_directory, is_partial, is_prompt_file
-from llm_gateway.prompts.reach import Reach
+from llm_gateway.reach import Reach
 from llm_gateway.wire.prompts import HISTORY_LIMIT, PromptList, PromptMetadata, PromptSummary
 
 

@@ -19,7 +19,7 @@ from llm_gateway.errors import PromptBroken, PromptNotFound, StoreUnavailable
 from llm_gateway.models import Labels, PromptEntry, Revision, own_version
 from llm_gateway.prompts.labels import chosen_version
 from llm_gateway.prompts.listing import chosen, entries_at
-from llm_gateway.prompts.reach import EVERYTHING, Reach
+from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:

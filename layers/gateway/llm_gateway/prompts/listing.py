@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm_gateway.errors import AmbiguousPrompt, PromptNotFound, StoreUnavailable
 from llm_gateway.prompts.path import check_path, has_extension, is_partial
-from llm_gateway.prompts.reach import EVERYTHING, Reach
+from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from llm_gateway.prompts.path import EXTENSIONS, has_extension
-
-if TYPE_CHECKING:
-    from llm_gateway.models import PromptEntry
+from llm_gateway.models import PROMPT_EXTENSIONS, PromptEntry
 
 HIDDEN = "a file outside of your key's prompts"
-_EXTENSION = "|".join(re.escape(extension) for extension in EXTENSIONS)
+_EXTENSION = "|".join(re.escape(extension) for extension in PROMPT_EXTENSIONS)
 _FILE_NAME = re.compile(rf"'([^']*(?:{_EXTENSION}))'|([^\s':,]+(?:{_EXTENSION}))(?![\w.])")
 
 
@@ -81,11 +77,15 @@ EVERYTHING = Reach()
 
 def candidates(name: str) -> tuple[str, ...]:
     """The paths that `name` can stand for."""
-    return (name,) if has_extension(name) else tuple(name + extension for extension in EXTENSIONS)
+    return (name,) if _is_file(name) else tuple(name + extension for extension in PROMPT_EXTENSIONS)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(PROMPT_EXTENSIONS)
 
 
 def _opens(bound: str, path: str) -> bool:
-    return path == bound if has_extension(bound) else path.startswith(bound)
+    return path == bound if _is_file(bound) else path.startswith(bound)
 
 
 def _meet(bound: str, below: str) -> bool:
@@ -94,4 +94,4 @@ def _meet(bound: str, below: str) -> bool:
 
 
 def _covers(wide: str, narrow: str) -> bool:
-    return not has_extension(wide) and narrow.startswith(wide)
+    return not _is_file(wide) and narrow.startswith(wide)
