@@ -280,8 +280,8 @@ def test_gateway_responses_have_the_shape_of_every_other_error(kind: str, by_iam
         ("UNAUTHORIZED", False, 401, "unauthorized", "authentication_error", False),
         ("ACCESS_DENIED", False, 401, "x", "authentication_error", False),  # the authorizer's code
         ("ACCESS_DENIED", True, 403, "forbidden", "permission_error", False),
-        ("INVALID_SIGNATURE", True, 401, "unauthorized", "authentication_error", False),
-        ("EXPIRED_TOKEN", True, 401, "unauthorized", "authentication_error", False),
+        ("INVALID_SIGNATURE", True, 403, "forbidden", "permission_error", False),
+        ("EXPIRED_TOKEN", True, 403, "forbidden", "permission_error", False),
         ("REQUEST_TOO_LARGE", False, 413, "body_too_large", "invalid_request_error", False),
         ("THROTTLED", False, 429, "x", "rate_limit_error", True),
         ("QUOTA_EXCEEDED", False, 429, "x", "rate_limit_error", True),
