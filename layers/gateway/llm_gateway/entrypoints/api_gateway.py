@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from mangum import Mangum
 from starlette.applications import Starlette
@@ -26,7 +26,8 @@ def http_handler(app: Starlette, observer: RequestObserver) -> LambdaHandler:
     def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         try:
             event_loop()
-            return adapter({**event, "path": quote(_path(event))}, context)
+            path = _path(event).replace("%", "%25")  # Mangum decodes it, once more
+            return adapter({**event, "path": path}, context)
         except Exception as error:  # the application answers its own errors: this one is the event's
             observer.crashed(error, context.aws_request_id)
             return error_event(InvalidRequest("The request cannot be read."), context.aws_request_id)

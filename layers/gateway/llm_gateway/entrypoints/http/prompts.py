@@ -25,6 +25,11 @@ def list_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
         """List the prompts within the caller's reach, with their basic metadata, in path order."""
         return await prompt_queries.list_prompts(index, query, caller)
 
+    @routes.get("/v1/prompts/", include_in_schema=False)
+    async def no_prompt() -> None:
+        """Refuse the path, which API Gateway takes for the list and a router for a prompt without a name."""
+        raise RouteNotFound("There is no such endpoint; see docs/api.md for the list.")
+
     return routes
 
 
@@ -39,8 +44,6 @@ def metadata_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
         caller: Caller = known,
     ) -> PromptMetadata:
         """Describe a prompt: variables, schema, parameters, versions, labels, size; never its text."""
-        if not path:  # API Gateway has no such resource either
-            raise RouteNotFound("There is no such endpoint; see docs/api.md for the list.")
         return await prompt_queries.prompt_metadata(index, path, caller)
 
     return routes
