@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from llm_gateway.access import Scopes
 from llm_gateway.entrypoints.command_line.app import create_app
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import STACK_NAME, Stack
+from tests.urls import WRONG_REQUESTS
 
 pytestmark = pytest.mark.aws
 PATHS = ["/v1/prompts", "/v1/prompts/doors/open.md", "/v1/usage", "/v1/models", "/health/ready"]
@@ -95,3 +97,28 @@ def test_the_rate_of_a_key_holds_on_the_deployed_api(gateway: Stack) -> None:
     wait_until(limited, "six calls fall into one minute of the clock")
     assert set(seen) <= {200, 429}
     assert 429 in seen
+
+
+def test_a_request_that_no_endpoint_takes_is_answered_as_the_process_answers_it(gateway: Stack) -> None:
+    for wrong in WRONG_REQUESTS:
+        answer = gateway.request(wrong.method, wrong.path, key=None if wrong.keyed else "")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (wrong.status, wrong.code), wrong
+        assert answer.headers.get("allow") == wrong.allow, wrong
+        assert answer.headers["x-request-id"], wrong
+        assert (error["request_id"], error["retryable"]) == (answer.headers["x-request-id"], False), wrong
+
+
+def test_a_head_request_is_refused_as_any_other_method_is(gateway: Stack) -> None:
+    answer = gateway.request("HEAD", "/v1/models")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize(
+    "name", ["100%25.txt", "a%2Fb.txt", "a+b.txt", "one two.txt", "Grüße.txt", "50%.txt"]
+)
+def test_the_name_of_a_prompt_is_decoded_once(gateway: Stack, name: str) -> None:
+    path = f"names/{name}"
+    upload_and_wait(gateway, path, b"Hello.")
+    answer = gateway.request("GET", f"/v1/prompts/{quote(path)}")
+    assert (answer.status_code, answer.json().get("path")) == (200, path)

@@ -117,6 +117,18 @@ def test_a_false_signature_is_refused(signed_for: Stack, shop: Role) -> None:
     assert signed(signed_for, forged, "POST", "/v1/call", CALL).status_code == 403
 
 
+def test_an_unsigned_request_is_401_whatever_its_path(signed_for: Stack) -> None:
+    """API Gateway does not tell a missing signature from an unknown path."""
+    for method, path in (("POST", "/v1/call"), *(("GET", path) for path in PATHS), ("GET", "/nowhere")):
+        answer = signed_for.request(method, path, key="")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized"), path
+
+
+def test_a_signed_request_of_another_method_is_405(signed_for: Stack, shop: Role) -> None:
+    answer = signed(signed_for, shop, "DELETE", "/v1/models")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
 def test_an_unsigned_request_is_refused_and_a_key_is_no_signature(signed_for: Stack) -> None:
     for key in ("", signed_for.create_key("keyed", Scopes())):
         assert signed_for.request("POST", "/v1/call", body=CALL, key=key).status_code in (401, 403)

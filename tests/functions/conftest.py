@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from moto import mock_aws
@@ -90,7 +91,7 @@ class Functions:
         """Upload a prompt and deliver its event."""
         version = self.s3.put_object(Bucket=self.bucket, Key=path, Body=text.encode())["VersionId"]
         event = read_event("index_prompt_created")
-        event["Records"][0]["s3"]["object"] |= {"key": path, "sequencer": sequencer}
+        event["Records"][0]["s3"]["object"] |= {"key": quote_plus(path, safe="/"), "sequencer": sequencer}
         self.run("index_prompt", event)
         return str(version)
 

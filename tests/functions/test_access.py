@@ -91,9 +91,23 @@ def test_whoever_is_not_known_is_denied_and_counted(functions: Functions, author
     [statement] = answer["policyDocument"]["Statement"]
     assert (statement["Effect"], statement["Resource"]) == ("Deny", f"{STAGE}/*")
     assert caller_in(answer["context"]) is None
+    assert answer["context"]["code"] == "unauthorized"
     line, metric = functions.lines()
     assert (line["message"], metric["CallersDenied"]) == ("caller denied", [1.0])
     assert "lgw_" not in json.dumps(line)
+
+
+def test_the_policy_says_of_a_revoked_key_that_it_was_revoked(functions: Functions) -> None:
+    """API Gateway's own answer takes code and message from beside the policy."""
+    text = created(functions, Scopes())
+    keys = keys_of(functions)
+    key = asyncio.run(DynamoKeys(functions.dynamodb, functions.key_table).get(text.split("_")[1]))
+    assert key is not None
+    asyncio.run(keys.revoke(key))
+    answer = functions.run("authorize", asked(f"Bearer {text}"))
+    assert answer["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+    assert answer["context"]["code"] == "key_revoked"
+    assert '"' not in answer["context"]["message"]
 
 
 # ---------------------------------------------------- the functions behind it
@@ -209,6 +223,13 @@ def test_a_service_sees_its_own_usage_and_only_a_key_for_all_sees_more(prompts: 
     finance = Caller("finance", "k", Scopes(all_usage=True))
     assert requests(finance) == (200, 2)
     assert requests(finance, calling_service="billing") == (200, 1)
+    elsewhere = replace(SHOP, scopes=Scopes(prompts=("marketing/",)))
+    assert requests(elsewhere) == (200, 1)
+    assert requests(elsewhere, prompt="support/reply.prompt")[0] == 403
+    by_prompt = sent_by(elsewhere, "get_usage_stats_by_model", **month, group_by="prompt")
+    assert [bucket["group"] for bucket in prompts.http("get_usage_stats", by_prompt)[1]["buckets"]] == [
+        {"prompt": None}
+    ]
 
 
 def test_a_key_makes_no_more_calls_in_a_minute_than_it_allows(prompts: Functions) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.access import Caller, Scopes
+from llm_gateway.entrypoints.caller_context import caller_context
 from llm_gateway.model_catalogue import ModelCatalogue
 from tests.functions.conftest import Functions, read_event
 
@@ -246,3 +248,66 @@ def test_a_list_of_models_in_s3_is_read_at_the_start(
     _, body = fragile.http("list_models", "list_models_all")
     [model] = [m for m in body["models"] if m["id"] == "openai/gpt-4o"]
     assert model["price"]["input"] == "2.2"
+
+
+@pytest.mark.parametrize("base", ["", "/llm", "/a/b", "/v1", "/v1/prompts"])
+@pytest.mark.parametrize(
+    ("function", "event"),
+    [
+        ("call_prompt", "call_prompt_http"), ("list_prompts", "list_prompts_all"), ("health", "health_live"),
+        ("health", "health_ready"), ("list_models", "list_models_all"),
+        ("get_prompt_metadata", "get_prompt_metadata_found"), ("get_usage_stats", "get_usage_stats_by_model"),
+    ],
+)  # fmt: skip
+def test_a_custom_domains_base_path_is_no_part_of_the_path(
+    functions: Functions, base: str, function: str, event: str
+) -> None:
+    functions.upload("support/reply.prompt", "{{ user.name }}: {{ ticket }}")
+    given = read_event(event)
+    mapped = {**given, "path": f"{base}{given['path']}"}
+    assert functions.http(function, mapped)[0] == 200
+    status, body = functions.http(function, {**mapped, "path": f"{mapped['path']}/"})
+    assert (status, body["error"]["code"]) in [(404, "route_not_found"), (400, "invalid_prompt_path")]
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("100%25.txt", "100%2525.txt"), ("50%.txt", "50%25.txt"), ("a/b.txt", "a%2Fb.txt"),
+        ("a+b.txt", "a+b.txt"), ("one two.txt", "one%20two.txt"), ("Grüße.txt", "Gr%C3%BC%C3%9Fe.txt"),
+        ("{path}.txt", "%7Bpath%7D.txt"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("base", ["", "/llm"])
+@pytest.mark.parametrize("version", [None, "1.0"])
+def test_a_percent_in_a_prompts_name_is_decoded_once(
+    functions: Functions, name: str, raw: str, base: str, version: str | None
+) -> None:
+    """A REST API hands over the path as it was sent; an event with a version has it decoded."""
+    functions.upload(name, "Hello.")
+    value = raw if version is None else name
+    event = read_event("get_prompt_metadata_found")
+    event |= {"path": f"{base}/v1/prompts/{value}", "pathParameters": {"path": value}}
+    if version is not None:
+        event["version"] = version
+    status, body = functions.http("get_prompt_metadata", event)
+    assert (status, body.get("path")) == (200, name)
+
+
+def test_a_mistyped_query_field_is_met_with_the_nearest_one(functions: Functions) -> None:
+    event = read_event("list_prompts_all")
+    event |= {
+        "queryStringParameters": {"directry": "a"},
+        "multiValueQueryStringParameters": {"directry": ["a"]},
+    }
+    status, body = functions.http("list_prompts", event)
+    assert (status, body["error"]["code"], body["error"]["param"]) == (400, "unknown_field", "directry")
+    assert "Did you mean 'directory'?" in body["error"]["message"]
+
+
+def test_the_default_model_is_shown_only_to_a_key_that_may_use_it(functions: Functions) -> None:
+    event = read_event("list_models_all")
+    scopes = Scopes(models=("azure/*",))
+    context = {**event["requestContext"], "authorizer": caller_context(Caller("shop", "k", scopes))}
+    assert functions.http("list_models", event)[1]["default_model"] is not None
+    assert functions.http("list_models", {**event, "requestContext": context})[1]["default_model"] is None

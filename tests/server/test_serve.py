@@ -21,6 +21,7 @@ from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2, llm_gate
 from tests import upstream
 from tests.server.serving import CALL, COMMAND, OPEN, PATIENCE_S, TEST_MODE, Serving, environment, serving
 from tests.upstream import Reply, Upstream, chat_completion, failure
+from tests.urls import WRONG_REQUESTS
 
 KEY = "sk-canary-4f1d9c"
 GUARD = """
@@ -302,6 +303,7 @@ def test_with_gateway_keys_nobody_calls_without_one_by_either_door(tmp_path: Pat
     )
     (key,) = re.findall(r"lgw_\w+", made.stdout)
     guarded = {**TEST_MODE, "LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": str(keys)}
+    guarded["LLM_GATEWAY_KEY_CACHE_TTL_S"] = "0"
     request = llm_gateway_pb2.CallPromptRequest(prompt="hello")
     request.variables.update({"name": "Ada"})
     bearer = f"Bearer {key}"
@@ -316,6 +318,31 @@ def test_with_gateway_keys_nobody_calls_without_one_by_either_door(tmp_path: Pat
         assert call(request, timeout=PATIENCE_S, metadata=(("authorization", bearer),)).test_mode
         assert (server.get("/health").status_code, server.get("/metrics").status_code) == (200, 200)
         assert key not in server.log.read_text()
+        for wrong in WRONG_REQUESTS:
+            sent = headers if wrong.keyed else {}
+            answer = httpx2.request(wrong.method, f"{server.url}{wrong.path}", headers=sent)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (wrong.status, wrong.code), wrong
+            assert answer.headers.get("allow") == wrong.allow, wrong
+            assert (error["request_id"], error["retryable"]) == (answer.headers["x-request-id"], False)
+        head = httpx2.head(f"{server.url}/v1/models", headers=headers)
+        assert (head.status_code, head.headers["allow"]) == (405, "GET")
+        subprocess.run(
+            [COMMAND, "--key-file", str(keys), "keys", "revoke", key],
+            env=environment(tmp_path, {}),
+            check=True,
+            capture_output=True,
+        )
+        eventually(lambda: refusal(server, headers) == "key_revoked")
+        with pytest.raises(grpc.RpcError) as revoked:
+            call(request, timeout=PATIENCE_S, metadata=(("authorization", bearer),))
+        assert revoked.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "was revoked" in str(revoked.value.details())
+
+
+def refusal(server: Serving, headers: dict[str, str]) -> str | None:
+    body = httpx2.get(f"{server.url}/v1/models", headers=headers).json()
+    return str(body["error"]["code"]) if "error" in body else None
 
 
 def test_both_ports_speak_tls(tmp_path: Path) -> None:

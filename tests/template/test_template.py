@@ -27,12 +27,16 @@ def folder_of(function: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", function.removesuffix("Function")).lower()
 
 
+API = RESOURCES["Api"]["Properties"]["DefinitionBody"]
+ANY = "x-amazon-apigateway-any-method"
+
+
 def routes() -> dict[tuple[str, str], dict[str, Any]]:
     return {
-        (event["Properties"]["Method"], event["Properties"]["Path"]): event["Properties"]
-        for properties in FUNCTIONS.values()
-        for event in properties.get("Events", {}).values()
-        if event["Type"] == "Api"
+        (method.upper(), path): operation
+        for path, operations in API["paths"].items()
+        for method, operation in operations.items()
+        if method != ANY
     }
 
 
@@ -224,13 +228,73 @@ def named_by(name: str, inner: Any) -> set[str]:
     return references(inner)
 
 
-def test_gateway_responses_have_the_shape_of_every_other_error() -> None:
-    responses = RESOURCES["Api"]["Properties"]["GatewayResponses"]
-    for response in responses.values():
-        text = response["ResponseTemplates"]["application/json"]
-        filled = re.sub(r"\$context\.error\.messageString", '"m"', text)
-        error = json.loads(re.sub(r"\$context\.[A-Za-z.]+", "x", filled))["error"]
-        assert set(error) == {"message", "type", "code", "param", "request_id", "retryable", "details"}
+def test_each_function_is_asked_for_every_method_of_its_paths() -> None:
+    """Which methods it takes is the function's to say: it answers the others with 405."""
+    asked = {
+        event["Properties"]["Path"]: (name, event["Properties"]["Method"])
+        for name, properties in FUNCTIONS.items()
+        for event in properties.get("Events", {}).values()
+        if event["Type"] == "Api"
+    }
+    assert asked.keys() == API["paths"].keys()
+    for path, operations in translated()["Resources"]["Api"]["Properties"]["Body"]["paths"].items():
+        own = next(operation for method, operation in operations.items() if method != ANY)
+        assert operations[ANY] == own, path  # the same function behind the same authorizer
+        name, method = asked[path]
+        assert (name in json.dumps(own["x-amazon-apigateway-integration"]["uri"]), method) == (True, "ANY")
+
+
+def gateway_response(kind: str, *, by_iam: bool = False) -> tuple[int | None, dict[str, Any]]:
+    """Status and error of one of API Gateway's own answers."""
+
+    def decided(value: Any) -> Any:
+        if isinstance(value, dict) and "Fn::If" in value:
+            condition, then, otherwise = value["Fn::If"]
+            assert condition == "AccessByIam"
+            return then if by_iam else otherwise
+        return value
+
+    response = API["x-amazon-apigateway-gateway-responses"][kind]
+    text = decided(response["responseTemplates"]["application/json"])
+    filled = re.sub(r"\$context\.error\.messageString", '"m"', text)
+    status = decided(response.get("statusCode"))
+    error = json.loads(re.sub(r"\$context\.[A-Za-z.]+", "x", filled))["error"]
+    return None if status is None else int(status), error
+
+
+@pytest.mark.parametrize("by_iam", [False, True])
+@pytest.mark.parametrize("kind", API["x-amazon-apigateway-gateway-responses"])
+def test_gateway_responses_have_the_shape_of_every_other_error(kind: str, by_iam: bool) -> None:
+    status, error = gateway_response(kind, by_iam=by_iam)
+    assert set(error) == {"message", "type", "code", "param", "request_id", "retryable", "details"}
+    headers = API["x-amazon-apigateway-gateway-responses"][kind]["responseParameters"]
+    assert headers["gatewayresponse.header.x-request-id"] == "context.requestId"
+    assert ("gatewayresponse.header.retry-after" in headers) is (status == 429)
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_iam", "status", "code", "type_", "retryable"),
+    [
+        ("MISSING_AUTHENTICATION_TOKEN", False, 404, "route_not_found", "not_found_error", False),
+        ("MISSING_AUTHENTICATION_TOKEN", True, 401, "unauthorized", "authentication_error", False),
+        ("UNAUTHORIZED", False, 401, "unauthorized", "authentication_error", False),
+        ("ACCESS_DENIED", False, 401, "x", "authentication_error", False),  # the authorizer's code
+        ("ACCESS_DENIED", True, 403, "forbidden", "permission_error", False),
+        ("INVALID_SIGNATURE", True, 403, "forbidden", "permission_error", False),
+        ("EXPIRED_TOKEN", True, 403, "forbidden", "permission_error", False),
+        ("REQUEST_TOO_LARGE", False, 413, "body_too_large", "invalid_request_error", False),
+        ("THROTTLED", False, 429, "x", "rate_limit_error", True),
+        ("QUOTA_EXCEEDED", False, 429, "x", "rate_limit_error", True),
+        ("AUTHORIZER_FAILURE", False, 503, "store_unavailable", "gateway_error", True),
+    ],
+)
+def test_api_gateways_own_answers_mean_what_the_process_means_by_them(
+    kind: str, by_iam: bool, status: int, code: str, type_: str, retryable: bool
+) -> None:
+    answered, error = gateway_response(kind, by_iam=by_iam)
+    assert (answered, error["code"], error["type"], error["retryable"]) == (status, code, type_, retryable)
+    text = json.dumps(API["x-amazon-apigateway-gateway-responses"][kind])
+    assert ("$context.authorizer.code" in text) is (kind == "ACCESS_DENIED")
 
 
 def test_samconfig_has_every_deployment_and_prod_is_not_in_test_mode() -> None:

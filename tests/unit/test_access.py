@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.access import METHODS, OPEN, Caller, Method, Scopes
-from llm_gateway.access_errors import Forbidden, Unauthorized
+from llm_gateway.access_errors import Forbidden, KeyExpired, KeyRevoked, Unauthorized
 from llm_gateway.entrypoints.caller_context import caller_context, caller_in
 from llm_gateway.keys import GatewayKey, KeyCallers, Keys
+from llm_gateway.reach import candidates
 from llm_gateway.stores.key_file import FileKeys
 from tests.fakes import NOON
 
@@ -38,29 +39,34 @@ def test_a_key_without_bounds_allows_every_method(method: Method) -> None:
     [
         ("support/reply.prompt", True),
         ("translate.txt", True),
-        ("translate.txt.md", True),
+        ("translate.txt.md", False),
         ("supporter.md", False),
         ("marketing/support/a.md", False),
         ("support", False),
     ],
 )
 def test_prompts_are_within_reach_by_how_their_paths_begin(path: str, reached: bool) -> None:
-    assert SUPPORT.may_read(path) is reached
+    assert SUPPORT.reach.holds(path) is reached
 
 
 def test_a_path_without_extension_may_still_become_one_within_reach() -> None:
-    SUPPORT.permit_prompt("translate", resolved=False)
+    SUPPORT.permit_prompt("translate")
     with pytest.raises(Forbidden):
         SUPPORT.permit_prompt("translate.md")
-    with pytest.raises(Forbidden):
-        SUPPORT.permit_prompt("marketing/secret", resolved=False)
+    with pytest.raises(Forbidden, match=r"it allows support/, translate.txt"):
+        SUPPORT.permit_prompt("marketing/secret")
+    for beginning in ("s", "support", "trans"):  # the beginning of a scope is nothing within it
+        with pytest.raises(Forbidden):
+            SUPPORT.permit_prompt(beginning)
 
 
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=3))
 def test_whatever_is_within_reach_may_be_named(path: str, prefixes: list[str]) -> None:
-    caller = Caller("shop", scopes=Scopes(prompts=tuple(prefixes)))
-    if caller.may_read(path):
-        assert all(caller.may_name(path[:end]) for end in range(len(path) + 1))
+    reach = Caller("shop", scopes=Scopes(prompts=tuple(prefixes))).reach
+    for named in candidates(path):
+        if reach.holds(named):
+            assert reach.may_name(named)
+            assert reach.may_name(named.removesuffix(".txt").removesuffix(".md").removesuffix(".prompt"))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +206,19 @@ def test_a_store_alone_opens_nothing(deployment: Deployment, tmp_path: Path) -> 
     elsewhere = KeyCallers(deployment.store, other_pepper, now=deployment.clock, clock=lambda: 0.0)
     with pytest.raises(Unauthorized):
         asyncio.run(elsewhere.authenticate(f"Bearer {text}"))
+
+
+def test_the_holder_of_a_key_that_has_ended_learns_how_and_nobody_else_does(deployment: Deployment) -> None:
+    expired, revoked = deployment.create(days=1), deployment.create()
+    asyncio.run(deployment.keys.revoke(deployment.key(revoked)))
+    deployment.now += timedelta(days=1)
+    for text, error, code in ((expired, KeyExpired, "key_expired"), (revoked, KeyRevoked, "key_revoked")):
+        with pytest.raises(error) as caught:
+            deployment.caller(f"Bearer {text}")
+        assert (caught.value.status, caught.value.code) == (401, code)
+        with pytest.raises(Unauthorized) as refused:  # the right id, another secret
+            deployment.caller(f"Bearer {text.rpartition('_')[0]}_{'0' * 64}")
+        assert refused.value.code == "unauthorized"
 
 
 def test_a_key_ends_on_time_even_if_it_is_remembered(deployment: Deployment) -> None:

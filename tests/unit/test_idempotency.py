@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.access import OPEN, Caller
+from llm_gateway.access import OPEN, Caller, Scopes
+from llm_gateway.access_errors import Forbidden
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,
@@ -103,8 +104,10 @@ class House:
         self.ids += 1
         return f"holder-{self.ids}"
 
-    def call(self, key: str | None = "k", **request: Any) -> CallResponse:
-        return asyncio.run(self.idempotent.call_prompt(asked(key, **request), "r", Deadline.after(60), OPEN))
+    def call(self, key: str | None = "k", caller: Caller = OPEN, **request: Any) -> CallResponse:
+        return asyncio.run(
+            self.idempotent.call_prompt(asked(key, **request), "r", Deadline.after(60), caller)
+        )
 
     def deliver(self, event_id: str = "e", key: str | None = None) -> CallResponse:
         return asyncio.run(self.idempotent.call_event(asked(key), event_id, Deadline.after(60)))
@@ -335,3 +338,33 @@ def test_an_event_that_was_cancelled_is_not_called_again() -> None:
     with pytest.raises(IdempotencyKeyInUse):
         at.deliver()
     assert at.calls.made == 1
+
+
+@pytest.mark.parametrize(
+    ("scopes", "param"),
+    [
+        (Scopes(prompts=("support/",)), "prompt"),
+        (Scopes(prompts=("hello.txt",)), "prompt"),  # it may say "hello", but that was another file
+        (Scopes(models=("azure/*",)), "model"),
+    ],
+)
+def test_an_answer_is_given_again_only_to_a_key_that_may_make_the_call_now(
+    scopes: Scopes, param: str
+) -> None:
+    at = house("SECRET")
+    at.call()
+    with pytest.raises(Forbidden) as caught:
+        at.call(caller=Caller("shop", "k", scopes))
+    assert caught.value.param == param
+    assert at.calls.replays == []
+    assert at.call(caller=Caller("shop", "k", Scopes(prompts=("hello.md",), models=("openai/*",)))).replayed
+
+
+def test_an_error_that_was_paid_for_is_given_again_only_to_a_key_that_may_use_its_model() -> None:
+    refusal = ModelRefused("The model declines.")
+    refusal.spent = (Spending(MODEL, TokenUsage(10, 2)),)
+    at = house(refusal)
+    with pytest.raises(ModelRefused):
+        at.call()
+    with pytest.raises(Forbidden):
+        at.call(caller=Caller("shop", "k", Scopes(models=("azure/*",))))

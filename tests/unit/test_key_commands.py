@@ -72,6 +72,23 @@ def test_the_list_tells_what_each_key_allows_and_nothing_that_opens(file: Path) 
     assert "digest" not in listed[0]
 
 
+def test_a_key_of_an_earlier_version_keeps_its_meaning_and_is_marked(file: Path) -> None:
+    key = keys(file, "create", "shop", "--prompt", "support/").stdout.strip()
+    keys(file, "create", "fine", "--prompt", "support/", "--prompt", "a.md")
+    for bound, shown in (("support", "support… (WIDE: whatever begins so)"), ("", "every prompt (WIDE")):
+        stored = json.loads(file.read_text())
+        record = stored["keys"][key.split("_")[1]]
+        record["scopes"] = json.dumps({**json.loads(record["scopes"]), "prompts": [bound]})
+        file.write_text(json.dumps(stored))
+        assert caller(file, key).reach.holds("support2/secret.md")
+        wide = CliRunner(env={"COLUMNS": "200"}).invoke(
+            create_app(), ["--key-file", str(file), "keys", "list"]
+        )
+        assert shown in wide.stdout
+        listed = json.loads(keys(file, "list", "--json").stdout)
+        assert [entry["wide"] for entry in listed] == [True, False]
+
+
 def test_a_rotated_key_is_named_by_its_id_or_by_itself(file: Path) -> None:
     old = keys(file, "create", "shop", "--model", "openai/*").stdout.strip()
     by_key = keys(file, "rotate", old, "--overlap", "1h").stdout.strip()
@@ -97,6 +114,17 @@ def test_a_revoked_key_opens_nothing_and_is_not_rotated(file: Path) -> None:
         (["create", "shop", "--method", "Everything"], "There is no method Everything"),
         (["create", "shop", "--expires-in", "soon"], "'soon' is no duration"),
         (["create", "shop", "--expires-in", "0d"], "'0d' is no duration"),
+        (["create", "shop", "--prompt", ""], "--prompt is empty; is a variable unset?"),
+        (["create", "shop", "--model", ""], "--model is empty; is a variable unset?"),
+        (["create", "shop", "--method", ""], "There is no method "),
+        (["create", "shop", "--method", "CalPrompt"], "Did you mean 'CallPrompt'?"),
+        (["create", "shop", "--prompt", "support"], "for example support/ or support.prompt"),
+        (["create", "shop", "--prompt", "*"], "leave --prompt out to allow every prompt"),
+        (["create", "shop", "--prompt", "/"], "'--prompt' is empty"),
+        (["create", "shop", "--prompt", "/support/"], "'--prompt' is absolute"),
+        (["create", "shop", "--prompt", "a/../b/"], "'..' part"),
+        (["create", "shop", "--prompt", "a//"], "holds an empty"),
+        (["create", "shop", "--model", "*"], "must be provider/name"),
         (["create", "sh\x07p"], "1 to 64 printable characters"),
         (["create", "x" * 65], "1 to 64 printable characters"),
     ],

@@ -91,7 +91,7 @@ def work_of(answer: Completion, **call: Any) -> list[str]:
         files, index, workers = InMemoryPromptFiles(), InMemoryPromptIndex(), RecordingWorkers()
         for number, (path, text) in enumerate(PROMPTS.items(), start=1):
             files.upload(path, text.encode())
-            indexer = PromptIndexer(files, index, 100_000, lambda: NOON, workers)
+            indexer = PromptIndexer(files, index, 100_000, lambda: NOON, workers=workers)
             await indexer.index(path, f"{number:04}")
         assert set(workers.done) == {"beside"}  # no prompt file is read in the loop
         catalogue = Catalogue(index, files, ttl_s=60, cache_bytes=10_000, clock=lambda: 0.0, workers=workers)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -50,7 +51,7 @@ def upload_and_wait(stack: Stack, path: str, body: bytes) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {}
 
     def indexed() -> bool:
-        metadata.update(stack.request("GET", f"/v1/prompts/{path}").json())
+        metadata.update(stack.request("GET", f"/v1/prompts/{quote(path)}").json())
         return metadata.get("etag") == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
     stack.upload(path, body)

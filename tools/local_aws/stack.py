@@ -228,19 +228,51 @@ def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **p
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )
     stack = Stack(emulator=emulator, outputs=_wait_for_outputs(cloudformation))
-    _put_gateway_responses(stack, template)
+    _complete_api(stack, template, by_iam=values.get("Authentication") == "AWS_IAM")
     return stack
 
 
-def _put_gateway_responses(stack: Stack, template: Mapping[str, Any]) -> None:
-    """API Gateway's own errors, which the emulator does not take from the API's definition."""
+def _complete_api(stack: Stack, template: Mapping[str, Any], *, by_iam: bool) -> None:
+    """What the emulator does not take from the API's definition: its own errors, and the method ANY."""
     gateway = boto3.client("apigateway", **stack.emulator.client_arguments)  # type: ignore[call-overload]
     api = stack.outputs["ApiId"]
-    for kind, response in template["Resources"]["Api"]["Properties"]["GatewayResponses"].items():
-        status = {"statusCode": response["StatusCode"]} if "StatusCode" in response else {}
-        templates = response["ResponseTemplates"]
-        gateway.put_gateway_response(restApiId=api, responseType=kind, responseTemplates=templates, **status)
+    body = template["Resources"]["Api"]["Properties"]["DefinitionBody"]
+    for kind, response in body["x-amazon-apigateway-gateway-responses"].items():
+        gateway.put_gateway_response(restApiId=api, responseType=kind, **_chosen(response, by_iam=by_iam))
+    for resource in gateway.get_resources(restApiId=api, limit=500)["items"]:
+        if "x-amazon-apigateway-any-method" in body["paths"].get(resource["path"], {}):
+            _put_any_method(gateway, api, resource)
     gateway.create_deployment(restApiId=api, stageName="local")
+
+
+def _chosen(value: Any, *, by_iam: bool) -> Any:
+    """A gateway response with its conditions decided, and with what the emulator does not fill in."""
+    match value:
+        case {"Fn::If": ["AccessByIam", then, otherwise]}:
+            return _chosen(then if by_iam else otherwise, by_iam=by_iam)
+        case dict():
+            return {name: _chosen(inner, by_iam=by_iam) for name, inner in value.items()}
+        case str():
+            message = "Send a valid gateway key as 'Authorization: Bearer lgw_...'."
+            filled = value.replace("$context.authorizer.code", "unauthorized")
+            return filled.replace("$context.authorizer.message", message)
+    return value
+
+
+def _put_any_method(gateway: Any, api: str, resource: Mapping[str, Any]) -> None:
+    """The other methods of a resource, answered and guarded as the one that it has."""
+    place = {"restApiId": api, "resourceId": resource["id"]}
+    [known] = resource["resourceMethods"]
+    method = gateway.get_method(**place, httpMethod=known)
+    guard = {"authorizerId": method["authorizerId"]} if method.get("authorizerId") else {}
+    gateway.put_method(**place, httpMethod="ANY", authorizationType=method["authorizationType"], **guard)
+    gateway.put_integration(
+        **place,
+        httpMethod="ANY",
+        type="AWS_PROXY",
+        integrationHttpMethod="POST",
+        uri=method["methodIntegration"]["uri"],
+    )
 
 
 def put_openai_key(stack: Stack, key: str) -> None:

@@ -9,9 +9,11 @@ from typing import Any, Literal, Protocol, get_args
 
 from llm_gateway.access_errors import Forbidden
 from llm_gateway.models import Json
+from llm_gateway.reach import Reach
 
 Method = Literal["CallPrompt", "ListPrompts", "GetPromptMetadata", "GetUsageStats", "ListModels"]
 METHODS: tuple[Method, ...] = get_args(Method)
+_MOST_BOUNDS = 5  # a message is one sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,8 @@ class Scopes:
 
     Attributes:
         methods: The methods it may call.
-        prompts: How the paths of its prompts begin (`support/`).
+        prompts: Its prompts: below a directory (`support/`) or a single file (`support/reply.prompt`); keys
+            of earlier versions may have any other beginning of paths, see `Reach`.
         models: Its models, `provider/name`; `*` stands for any text (`openai/gpt-4o*`).
         all_usage: True may see what other services spent.
         calls_per_minute: How many calls it may make in a minute of the clock.
@@ -54,24 +57,30 @@ class Caller:
                 f"Your key does not allow {method}; ask the gateway's operators for one that does."
             )
 
-    def may_read(self, path: str) -> bool:
-        """True if the prompt at `path` is within reach."""
-        return self.scopes.prompts is None or path.startswith(self.scopes.prompts)
+    @property
+    def reach(self) -> Reach:
+        """The prompts that the caller may see and call."""
+        return Reach(self.scopes.prompts)
 
-    def may_name(self, name: str) -> bool:
-        """True if `name`, which may lack an extension or more, could be a prompt within reach."""
-        bounds = self.scopes.prompts
-        return bounds is None or self.may_read(name) or any(bound.startswith(name) for bound in bounds)
-
-    def permit_prompt(self, path: str, *, resolved: bool = True) -> None:
-        """Raise Forbidden if the prompt is out of reach.
+    def permit_prompt(self, name: str) -> None:
+        """Raise Forbidden if the prompt is out of reach, whether it exists or not.
 
         Args:
-            path: Its path.
-            resolved: False if the path is as the caller wrote it, perhaps without the extension.
+            name: As the caller wrote it, perhaps without the extension.
         """
-        if not (self.may_read(path) if resolved else self.may_name(path)):
-            raise Forbidden("Your key does not allow this prompt.", param="prompt")
+        if not self.reach.may_name(name):
+            raise Forbidden(f"Your key does not allow this prompt{self._opened}.", param="prompt")
+
+    @property
+    def _opened(self) -> str:
+        """The first bounds of the caller's own key, which help to find a slip of the pen."""
+        bounds = [bound for bound in self.scopes.prompts or () if bound]
+        return f"; it allows {', '.join(bounds[:_MOST_BOUNDS])}" if 0 < len(bounds) <= _MOST_BOUNDS else ""
+
+    def permit_model(self, model: str) -> None:
+        """Raise Forbidden if the model, as `provider/name`, is out of reach."""
+        if not self.may_use(model):
+            raise Forbidden("Your key does not allow this model; name one that it does.", param="model")
 
     def may_use(self, model: str) -> bool:
         """True if the model, as `provider/name`, is within reach."""

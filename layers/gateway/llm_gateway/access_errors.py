@@ -2,6 +2,8 @@
 
 RequestError
 ├── Unauthorized          401 unauthorized
+│   ├── KeyExpired        401 key_expired
+│   └── KeyRevoked        401 key_revoked
 ├── Forbidden             403 forbidden
 └── CallRateExceeded      429 call_rate_exceeded      retryable
 """
@@ -22,6 +24,24 @@ class Unauthorized(RequestError):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or "Send a valid gateway key as 'Authorization: Bearer lgw_…'.")
+
+
+class KeyExpired(Unauthorized):
+    """The key is genuine and its time is over; only its holder, who has its secret, learns that."""
+
+    code = "key_expired"
+
+    def __init__(self) -> None:
+        super().__init__("Your gateway key has expired; ask the gateway's operators for a new one.")
+
+
+class KeyRevoked(Unauthorized):
+    """The key is genuine and was revoked; only its holder, who has its secret, learns that."""
+
+    code = "key_revoked"
+
+    def __init__(self) -> None:
+        super().__init__("Your gateway key was revoked; ask the gateway's operators for a new one.")
 
 
 class Forbidden(RequestError):

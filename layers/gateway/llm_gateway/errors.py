@@ -151,10 +151,10 @@ class MissingVariables(InvalidRequest):
 
     code = "missing_variables"
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], hint: str = "") -> None:
         listed = ", ".join(names)
         super().__init__(
-            f"The prompt needs variables that are missing: {listed}. Add them to 'variables'.",
+            f"The prompt needs variables that are missing: {listed}. Add them to 'variables'.{hint}",
             param=f"variables.{names[0]}" if names else "variables",
             details={"missing": list(names)},
         )
@@ -207,10 +207,19 @@ class RouteNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The endpoint exists, the method does not."""
+    """The endpoint exists, the method does not.
+
+    Attributes:
+        allow: The methods that it takes, as the header `Allow` lists them.
+    """
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, allow: str) -> None:
+        methods: list[Json] = [*allow.split(", ")]
+        super().__init__(f"The endpoint takes {allow} only; see docs/api.md.", details={"allow": methods})
+        self.allow = allow
 
 
 class LabelMoved(RequestError):

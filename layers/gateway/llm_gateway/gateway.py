@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.access import Caller
-from llm_gateway.access_errors import Forbidden
 from llm_gateway.call_under_way import CallUnderWay, replayed
 from llm_gateway.cancellation import to_the_end
 from llm_gateway.completer import Answer, Completer, Retry, Tally
@@ -126,10 +125,9 @@ class Gateway:
             StoreUnavailable: The prompt cannot be loaded right now.
             CancelledError: The caller went away; if a model was asked, the call is on the ledger.
         """
-        prompt = await self._load(request, request_id, time_left)
-        caller.permit_prompt(prompt.path)
+        prompt = await self._load(request, request_id, time_left, caller)
         deadline = time_left.sooner(request.timeout_s or prompt.front.timeout_s or self._limits.timeout_s)
-        model = self._router.choose(request.provider, request.model, prompt.front.model)
+        model = self._router.choose(request.provider, request.model, prompt.front.model, caller.may_use)
         contract = await self._contract(request, prompt, deadline)
         routes = _permitted(self._routes(request, prompt, model, contract), caller)
         messages = await self._render(request, prompt, deadline)
@@ -235,14 +233,18 @@ class Gateway:
             completer, routes, messages, deadline, contract, tally, self._workers, _owner(call.request)
         )
 
-    async def _load(self, request: CallRequest, request_id: str, time_left: Deadline) -> Prompt:
+    async def _load(
+        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
+    ) -> Prompt:
         if request.version is not None and request.label is not None:
             raise InvalidParameter("Give 'version' or 'label', not both.", param="label")
         deadline = time_left if request.timeout_s is None else time_left.sooner(request.timeout_s)
         try:
             async with asyncio.timeout(deadline.remaining_s()):
                 key = request.sticky_key or request.calling_service or request_id
-                return await self._prompts.load(request.prompt, request.version, request.label, key)
+                return await self._prompts.load(
+                    request.prompt, request.version, request.label, key, caller.reach
+                )
         except TimeoutError as error:
             raise StoreUnavailable("The prompt could not be loaded in time; try again.") from error
 
@@ -286,7 +288,9 @@ def _owner(request: CallRequest) -> str:
 
 def _permitted(routes: Sequence[Route], caller: Caller) -> Sequence[Route]:
     """The routes whose models the caller may use; the first is the one that was asked for."""
-    permitted = [route for route in routes if caller.may_use(f"{route.model.provider}/{route.model.name}")]
-    if routes[0] not in permitted:
-        raise Forbidden("Your key does not allow this model; name one that it does.", param="model")
-    return permitted
+    caller.permit_model(_name_of(routes[0]))
+    return [route for route in routes if caller.may_use(_name_of(route))]
+
+
+def _name_of(route: Route) -> str:
+    return f"{route.model.provider}/{route.model.name}"

@@ -31,7 +31,7 @@ class GuardedCalls:
             GatewayError: As Gateway.call_prompt.
         """
         caller.permit("CallPrompt")
-        caller.permit_prompt(request.prompt, resolved=False)
+        caller.permit_prompt(request.prompt)
         service = caller.service_for(request.calling_service)
         if caller.scopes.calls_per_minute is not None:
             await self._rates.take(caller)

@@ -200,7 +200,9 @@ class IdempotentCalls:
         claim = Claim(_key_of(request), digest, self._new_id(), held_until, expires_at)
         earlier = await self._claim(claim, now, time_left, take_over=take_over)
         if earlier is not None:
-            answer = await self._workers.run(lambda: self._replayed(earlier, claim, request), time_left)
+            answer = await self._workers.run(
+                lambda: self._replayed(earlier, claim, request, caller), time_left
+            )
             await self._calls.account_replay(request, answer, request_id, time_left)
             return answer
         try:
@@ -241,10 +243,11 @@ class IdempotentCalls:
         except TimeoutError as error:
             raise StoreUnavailable("Idempotency keys cannot be looked up right now; try again.") from error
 
-    def _replayed(self, earlier: Earlier, claim: Claim, request: CallRequest) -> CallResponse:
+    def _replayed(self, earlier: Earlier, claim: Claim, request: CallRequest, caller: Caller) -> CallResponse:
         """The earlier answer again.
 
         Raises:
+            Forbidden: The caller may not call its prompt or its model now.
             GatewayError: The earlier error again, or why there is no answer.
         """
         if earlier.request != claim.request:
@@ -257,6 +260,8 @@ class IdempotentCalls:
             raise AnswerNotKept("The call was answered before; its answer is too large to be kept.")
         outcome = json.loads(zlib.decompress(earlier.outcome))
         if "error" in outcome:
+            for model in outcome["error"].get("models", ()):  # earlier versions did not keep them
+                caller.permit_model(model)
             raise _error_of(outcome["error"])
         try:
             answer = CallResponse.model_validate_json(json.dumps(outcome["answer"]))
@@ -264,6 +269,8 @@ class IdempotentCalls:
             raise AnswerNotKept(
                 "The call was answered before, in a form that is not read any more."
             ) from error
+        caller.permit_prompt(answer.prompt.path)
+        caller.permit_model(f"{answer.provider}/{answer.model}")
         return answer.model_copy(update={"replayed": True, "correlation_id": request.correlation_id})
 
     async def _settle(self, claim: Claim, request_id: str, outcome: dict[str, Any] | None) -> None:
@@ -320,7 +327,10 @@ def _outcome_of(error: GatewayError) -> dict[str, Any] | None:
     """What to keep of a failure, None if a repetition may do better at no risk."""
     if not isinstance(error, ProviderError) or error.retryable or not error.spent:
         return None
-    return {"error": {"code": error.code, "message": error.message, "details": error.details}}
+    models = [f"{spending.model.provider}/{spending.model.name}" for spending in error.spent]
+    return {
+        "error": {"code": error.code, "message": error.message, "details": error.details, "models": models}
+    }
 
 
 def _error_of(kept: dict[str, Any]) -> GatewayError:

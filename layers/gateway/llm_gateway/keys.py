@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from llm_gateway.access import Caller, Scopes
-from llm_gateway.access_errors import Unauthorized
+from llm_gateway.access_errors import KeyExpired, KeyRevoked, Unauthorized
 
 KEPT_S = 60.0
 """Default of how long a key that was looked up is trusted before it is looked up again, seconds."""
@@ -183,7 +183,12 @@ class KeyCallers:
         self._kept: OrderedDict[str, tuple[GatewayKey, float]] = OrderedDict()
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """See Callers.authenticate."""
+        """See Callers.authenticate; that a key has ended is said only to a caller who has its secret.
+
+        Raises:
+            KeyExpired, KeyRevoked: The key is genuine and opens nothing any more.
+            Unauthorized: Anything else.
+        """
         text = bearer(authorization)
         form = _FORM.fullmatch(text)
         if form is None:
@@ -192,8 +197,12 @@ class KeyCallers:
         given = digest(text, await self._pepper())
         # Compared even if there is nothing to compare with, so that time does not tell which ids exist.
         same = hmac.compare_digest(given, _NOBODY if key is None else key.digest)
-        if key is None or not same or key.ended(self._now()):
+        if key is None or not same:
             raise Unauthorized
+        if key.revoked_at is not None:
+            raise KeyRevoked
+        if key.ended(self._now()):
+            raise KeyExpired
         return Caller(key.service, key.key_id, key.scopes)
 
     async def _find(self, key_id: str) -> GatewayKey | None:

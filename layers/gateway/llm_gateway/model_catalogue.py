@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
@@ -143,6 +143,15 @@ class Endpoint:
     query: Mapping[str, str] = field(default_factory=dict)
 
 
+MayUse = Callable[[str], bool]
+"""Tells of a model, as `provider/name`, whether the caller may use it."""
+
+
+def every_model(_: str) -> bool:
+    """For callers without bounds."""
+    return True
+
+
 class ModelCatalogue:
     """All models, by provider and name.
 
@@ -175,11 +184,16 @@ class ModelCatalogue:
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._specs.values())
 
-    def find(self, provider: str, name: str) -> ModelSpec:
+    def find(self, provider: str, name: str, may_use: MayUse = every_model) -> ModelSpec:
         """The model, or for a dated name (`gpt-4o-2024-08-06`) that of its family.
 
         A date that the price list does not know, by name or by pattern, has the family's limits and no
         price: its calls are unpriced, because a newer or older model may cost something else.
+
+        Args:
+            provider: Its provider.
+            name: Its name.
+            may_use: Which models an error may name.
 
         Raises:
             UnknownProvider: With the names there are.
@@ -195,8 +209,8 @@ class ModelCatalogue:
         if dated and family:
             priced = family.any_date and dated["day"]
             return replace(family, name=name, price=family.price if priced else None)
-        self.check_provider(provider)
-        names = sorted(n for p, n in self._specs if p == provider)
+        self.check_provider(provider, may_use)
+        names = sorted(n for p, n in self._specs if p == provider and may_use(f"{p}/{n}"))
         near = get_close_matches(name, names, n=5, cutoff=0.4)
         raise UnknownModel(
             f"{provider} has no such model in the catalogue; nearest: {', '.join(near) or 'none'}.",
@@ -204,13 +218,14 @@ class ModelCatalogue:
             details={"nearest": list(near)},
         )
 
-    def check_provider(self, provider: str) -> None:
+    def check_provider(self, provider: str, may_use: MayUse = every_model) -> None:
         """Raise UnknownProvider, with the names there are, if none of the models is `provider`'s."""
         if provider not in self.providers:
+            known = sorted({p for p, n in self._specs if may_use(f"{p}/{n}")})
             raise UnknownProvider(
-                f"There is no such provider; known are: {', '.join(self.providers)}.",
+                f"There is no such provider; known are: {', '.join(known) or 'none'}.",
                 param="provider",
-                details={"known": list(self.providers)},
+                details={"known": list(known)},
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
@@ -96,6 +96,7 @@ class UsageQuestion:
         width: Buckets of the answer; `total` is one bucket.
         filters: Dimension values that must match.
         group_by: Dimensions to tell apart.
+        may_see: Tells whether the caller may see the name of a prompt.
     """
 
     start: datetime
@@ -103,6 +104,7 @@ class UsageQuestion:
     width: ReportWidth
     filters: Mapping[str, DimensionValue] = field(default_factory=dict)
     group_by: tuple[str, ...] = ()
+    may_see: Callable[[str], bool] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +167,19 @@ async def answer(store: RollupStore, question: UsageQuestion) -> list[UsageRow]:
     for width, start, end in _plan(question):
         for rollup in await store.read(width, start, end):
             if _matches(rollup.dimensions, question.filters):
-                group = tuple(getattr(rollup.dimensions, name) for name in question.group_by)
+                group = _group(rollup.dimensions, question)
                 key = (_bucket(rollup.start, question), group)
                 sums[key] = sums.get(key, Totals()) + rollup.totals
     return [
         UsageRow(start=start, group=dict(zip(question.group_by, group, strict=True)), totals=totals)
         for (start, group), totals in sorted(sums.items(), key=lambda item: (item[0][0], repr(item[0][1])))
     ]
+
+
+def _group(dimensions: Dimensions, question: UsageQuestion) -> tuple[DimensionValue, ...]:
+    """The values grouped by; prompts that the caller may not see are one group without a name."""
+    hidden = () if question.may_see(dimensions.prompt) else ("prompt", "prompt_version")
+    return tuple(None if name in hidden else getattr(dimensions, name) for name in question.group_by)
 
 
 def floor_hour(moment: datetime) -> datetime:

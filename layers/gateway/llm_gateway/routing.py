@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.model_catalogue import MayUse, ModelCatalogue, ModelSpec, every_model
 from llm_gateway.models import ModelOptions
 
 
@@ -31,13 +31,20 @@ class Router:
         self._catalogue = catalogue
         self._default_model = default_model
 
-    def choose(self, provider: str | None, model: str | None, authored: str | None) -> ModelSpec:
+    def choose(
+        self,
+        provider: str | None,
+        model: str | None,
+        authored: str | None,
+        may_use: MayUse = every_model,
+    ) -> ModelSpec:
         """The request's choice, else the prompt author's, else the default.
 
         Args:
             provider: Provider named by the request.
             model: Model named by the request; `provider/name` if it names no provider beside it.
             authored: `provider/name` from the prompt's front matter.
+            may_use: Which models an error may name.
 
         Raises:
             UnknownProvider, UnknownModel: With the nearest names.
@@ -45,17 +52,17 @@ class Router:
         """
         default_provider, _, default_name = (authored or self._default_model).partition("/")
         if model is None and provider in (None, default_provider):
-            return self._catalogue.find(default_provider, default_name)
+            return self._catalogue.find(default_provider, default_name, may_use)
         if model is None and provider is not None:
             own_provider, _, own_name = self._default_model.partition("/")
             if provider != own_provider:
-                self._catalogue.check_provider(provider)
+                self._catalogue.check_provider(provider, may_use)
                 raise InvalidParameter(f"Name a model of {provider} as well.", param="model")
-            return self._catalogue.find(own_provider, own_name)
+            return self._catalogue.find(own_provider, own_name, may_use)
         name = model or ""
         if provider is None and "/" in name:
             provider, _, name = name.partition("/")
-        return self._catalogue.find(provider or default_provider, name)
+        return self._catalogue.find(provider or default_provider, name, may_use)
 
     def routes(
         self, model: ModelSpec, fallbacks: Sequence[str], requested: ModelOptions, authored: ModelOptions

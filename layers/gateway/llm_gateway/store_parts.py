@@ -116,8 +116,8 @@ class StoreParts:
             self.prompt_index,
             self.settings.max_prompt_bytes,
             utc_now,
-            lambda defect: self.telemetry.crashed(defect, None),
-            self.workers,
+            defect=lambda defect: self.telemetry.crashed(defect, None),
+            workers=self.workers,
         )
 
     @property

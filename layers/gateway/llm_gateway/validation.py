@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import jiter
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
 from llm_gateway.json_bounds import MAX_VALUES, TooManyValues, check_text
 from llm_gateway.models import Json
+from llm_gateway.suggestions import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -108,17 +109,22 @@ def validated(model: type[Model], value: object) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise explained(error.errors(include_url=False, include_input=False)) from None
+        raise explained(error.errors(include_url=False, include_input=False), model) from None
 
 
-def explained(problems: Sequence[Any]) -> RequestError:
-    """The gateway's error for pydantic's findings."""
+def explained(problems: Sequence[Any], model: type[BaseModel] | None = None) -> RequestError:
+    """The gateway's error for pydantic's findings.
+
+    Args:
+        problems: What pydantic found.
+        model: What was to be made of the request; its fields are suggested for those there are not.
+    """
     found = [(_field(problem["loc"]), problem) for problem in problems[:MAX_PROBLEMS]]
     field, first = found[0]
     listed: list[Json] = [{"param": name, "problem": _rule(problem)} for name, problem in found]
     details: dict[str, Json] = {"problems": listed}
     if first["type"] == "extra_forbidden":
-        message = f"There is no field '{field}'; remove it or mend its name."
+        message = f"There is no field '{field}'; remove it or mend its name.{_meant(first['loc'], model)}"
         return UnknownField(message, param=field, details=details)
     kind = InvalidParameter if first["type"] in _RULES else InvalidRequest
     return kind(f"'{field}' {_rule(first)}.", param=field, details=details)
@@ -127,6 +133,18 @@ def explained(problems: Sequence[Any]) -> RequestError:
 def _field(location: Sequence[int | str]) -> str:
     parts = [str(part) for part in location if part not in ("body", "query", "path")]
     return ".".join(parts)[:200] or "body"
+
+
+def _meant(location: Sequence[int | str], model: type[BaseModel] | None) -> str:
+    """The field beside the one at `location` that is most like it, as a sentence to append."""
+    *steps, name = [part for part in location if part not in ("body", "query", "path")]
+    for step in steps:
+        annotation = (
+            model.model_fields[str(step)].annotation if model and str(step) in model.model_fields else None
+        )
+        inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        model = next((kind for kind in inner if issubclass(kind, BaseModel)), None)
+    return did_you_mean(str(name), model.model_fields) if model else ""
 
 
 def _rule(problem: Mapping[str, Any]) -> str:

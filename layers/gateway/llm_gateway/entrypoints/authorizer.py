@@ -2,7 +2,8 @@
 
 A caller that is known may call every method of the API as far as API Gateway is concerned: what a key
 allows in particular is the functions' to say, which know prompts and models. One that is not known is
-denied by a policy, which is kept as well, so that guessing does not start a function each time.
+denied by a policy, which is kept as well, so that guessing does not start a function each time. API Gateway
+puts the code and the message beside that policy into its answer.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ async def authorize(
     """
     try:
         caller = OPEN if callers is None else await callers.authenticate(_authorization(event))
-    except Unauthorized:
+    except Unauthorized as refusal:
         observer.denied((event.get("requestContext") or {}).get("requestId"))
-        return _answer("Deny", event, "nobody", {})
+        return _answer("Deny", event, "nobody", {"code": refusal.code, "message": refusal.message})
     return _answer("Allow", event, _principal(caller), caller_context(caller))
 
 

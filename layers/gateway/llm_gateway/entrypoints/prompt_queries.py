@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from llm_gateway.access import Caller
-from llm_gateway.errors import InvalidParameter, InvalidPath
-from llm_gateway.prompts.catalogue import PromptIndex, find_entry
-from llm_gateway.prompts.path import check_directory, check_path
-from llm_gateway.wire.prompts import PromptList, PromptMetadata, PromptSummary
+from llm_gateway.errors import InvalidParameter
+from llm_gateway.prompts.catalogue import PromptIndex
+from llm_gateway.prompts.listing import find_entry, prompts_within
+from llm_gateway.prompts.path import check_directory, is_partial, is_prompt_file
+from llm_gateway.reach import Reach
+from llm_gateway.wire.prompts import HISTORY_LIMIT, PromptList, PromptMetadata, PromptSummary
 
 
 class ListQuery(BaseModel):
@@ -32,11 +35,13 @@ async def list_prompts(index: PromptIndex, query: ListQuery, caller: Caller) -> 
         InvalidRequest: The directory or the cursor is none.
         StoreUnavailable: The index does not answer.
     """
-    directory = check_directory(query.directory)
-    page = await index.page(directory, query.limit, _after(query.cursor, directory))
+    directory, reach = check_directory(query.directory), caller.reach
+    after = _after(query.cursor, directory, reach)
+    entries = await prompts_within(index, directory, query.limit + 1, after, reach)
+    page = entries[: query.limit]
     return PromptList(
-        prompts=[PromptSummary.of(entry) for entry in page.entries if caller.may_read(entry.path)],
-        next_cursor=None if page.next_after is None else _cursor(page.next_after),
+        prompts=[PromptSummary.of(entry) for entry in page],
+        next_cursor=_cursor(page[-1].path) if len(entries) > query.limit else None,
     )
 
 
@@ -47,27 +52,35 @@ async def prompt_metadata(index: PromptIndex, path: str, caller: Caller) -> Prom
         RequestError: There is no such prompt, or not for this caller.
         StoreUnavailable: The index does not answer.
     """
-    caller.permit_prompt(path, resolved=False)
-    entry = await find_entry(index, path)
-    caller.permit_prompt(entry.path)
+    caller.permit_prompt(path)
+    reach = caller.reach
+    entry = await find_entry(index, path, reach)
     labels, history = await asyncio.gather(index.labels(entry.path), index.history(entry.path))
-    return PromptMetadata.of_prompt(entry, labels, history)
+    shown = [
+        replace(revision, error=reach.redacted(revision.error, revision.partials))
+        if revision.error
+        else revision
+        for revision in history[:HISTORY_LIMIT]
+    ]
+    return PromptMetadata.of_prompt(reach.shown(entry), labels, shown)
 
 
 def _cursor(path: str) -> str:
     return base64.urlsafe_b64encode(path.encode()).decode().rstrip("=")
 
 
-def _after(cursor: str | None, directory: str) -> str | None:
-    """The path a cursor stands for; it must be one that this listing could have given."""
+def _after(cursor: str | None, directory: str, reach: Reach) -> str | None:
+    """The path a cursor stands for; it must be one that this listing could have given to this caller."""
     if cursor is None:
         return None
     try:
         padding = "=" * (-len(cursor) % 4)
-        path = check_path(base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode())
-    except (binascii.Error, ValueError, InvalidPath):
+        path = base64.b64decode(cursor + padding, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
         raise _bad_cursor() from None
-    if directory and not path.startswith(f"{directory}/"):
+    below = path.startswith(f"{directory}/") if directory else True
+    listed = is_prompt_file(path) and not is_partial(path) and reach.holds(path)
+    if not (below and listed and cursor == _cursor(path)):
         raise _bad_cursor()
     return path
 

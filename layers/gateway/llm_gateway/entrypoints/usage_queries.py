@@ -8,7 +8,9 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from llm_gateway.access import Caller
+from llm_gateway.access_errors import Forbidden
 from llm_gateway.errors import InvalidParameter
+from llm_gateway.reach import EVERYTHING
 from llm_gateway.rollup import (
     DimensionValue,
     ReportWidth,
@@ -54,8 +56,11 @@ class UsageQuery(BaseModel):
 
         Raises:
             InvalidParameter: The range is empty, reversed or too long.
-            Forbidden: It asks for the usage of another service.
+            Forbidden: It asks for the usage of another service, or of a prompt that the caller may not see.
         """
+        reach = EVERYTHING if caller.scopes.all_usage else caller.reach
+        if self.prompt is not None and not reach.holds(self.prompt):
+            raise Forbidden("Your key does not allow this prompt.", param="prompt")
         start, end = _checked_range(_utc(self.start, "start"), _utc(self.end, "end"), self.bucket)
         filters: dict[str, DimensionValue] = {
             "calling_service": caller.usage_filter(self.calling_service),
@@ -72,6 +77,7 @@ class UsageQuery(BaseModel):
             width=self.bucket,
             filters={name: value for name, value in filters.items() if value is not None},
             group_by=tuple(dict.fromkeys(self.group_by)),
+            may_see=reach.holds,
         )
 
 

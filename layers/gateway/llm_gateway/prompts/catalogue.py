@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.deadline import Deadline, MonotonicClock
-from llm_gateway.errors import AmbiguousPrompt, PromptBroken, PromptNotFound, StoreUnavailable
+from llm_gateway.errors import PromptBroken, PromptNotFound, StoreUnavailable
 from llm_gateway.models import Labels, PromptEntry, Revision, own_version
 from llm_gateway.prompts.labels import chosen_version
-from llm_gateway.prompts.path import check_path, has_extension, is_partial
+from llm_gateway.prompts.listing import chosen, entries_at
+from llm_gateway.reach import EVERYTHING, Reach
+from llm_gateway.suggestions import did_you_mean
 from llm_gateway.workers import INLINE, PROMPTS, Workers
 
 if TYPE_CHECKING:
@@ -82,27 +84,6 @@ class PromptBodies(Protocol):
         ...
 
 
-async def find_entry(index: PromptIndex, path: str) -> PromptEntry:
-    """The one entry a caller means by `path`.
-
-    Raises:
-        InvalidPath: The path is not a plain relative one.
-        PromptNotFound: Nothing there, or a partial, which cannot be called.
-        AmbiguousPrompt: Several files fit a path without extension.
-        StoreUnavailable: The index does not answer.
-    """
-    check_path(path)
-    entries = [] if is_partial(path) else await index.find(path)
-    if len(entries) > 1:
-        raise AmbiguousPrompt(path, [entry.path for entry in entries])
-    if not entries:
-        hint = "" if has_extension(path) else " with any extension"
-        raise PromptNotFound(
-            f"There is no prompt '{path}'{hint}. GET /v1/prompts lists them.", param="prompt"
-        )
-    return entries[0]
-
-
 class Catalogue:
     """Prompts by path and version, for one process.
 
@@ -140,7 +121,12 @@ class Catalogue:
         self._prompts = _PromptCache(cache_bytes)
 
     async def load(
-        self, path: str, version: str | None = None, label: str | None = None, key: str = ""
+        self,
+        path: str,
+        version: str | None = None,
+        label: str | None = None,
+        key: str = "",
+        reach: Reach = EVERYTHING,
     ) -> Prompt:
         """The prompt at `path`: the current version, exactly the one asked for, or the label's.
 
@@ -149,27 +135,31 @@ class Catalogue:
             version: Exactly this version.
             label: The version that this label points to.
             key: Who asks; the same caller gets the same version of a label with a canary.
+            reach: What the caller may see; for it there is nothing else.
 
         Raises:
-            InvalidPath, PromptNotFound, AmbiguousPrompt: As `find_entry`.
+            InvalidPath, PromptNotFound, AmbiguousPrompt: As `listing.find_entry`.
             PromptNotFound: The prompt has no such version or label.
             PromptBroken: The version does not parse.
             StoreUnavailable: A store does not answer.
         """
         await self._refresh()
         view = self._view  # what is read now must not enter a view begun after it
-        entry = await self._entry(view, path)
+        entry = await self._entry(view, path, reach)
         if label is not None:
             version = await self._labelled(view, entry.path, label, key)
         wanted = version or entry.version
         if wanted is None:
-            raise PromptBroken(f"'{entry.path}' has no usable version: {entry.error}.", param="prompt")
-        return self._prompts.get(entry.path, wanted) or await self._read(entry, wanted)
+            problem = reach.redacted(entry.error or "", entry.partials)
+            raise PromptBroken(f"'{entry.path}' has no usable version: {problem}.", param="prompt")
+        return self._prompts.get(entry.path, wanted) or await self._read(entry, wanted, reach)
 
-    async def _entry(self, view: _View, path: str) -> PromptEntry:
-        if path not in view.entries:
-            view.entries[path] = await find_entry(self._index, path)
-        return view.entries[path]
+    async def _entry(self, view: _View, path: str, reach: Reach) -> PromptEntry:
+        """What is there is kept, for everybody; what a caller may see of it depends on the caller."""
+        entries = view.entries.get(path) or await entries_at(self._index, path)
+        if entries:  # names of nothing are not kept: there is no end to them
+            view.entries[path] = entries
+        return await chosen(self._index, path, entries, reach)
 
     async def _labelled(self, view: _View, path: str, label: str, key: str) -> str:
         if path not in view.labels:
@@ -177,7 +167,8 @@ class Catalogue:
         known = view.labels[path].shares
         if label not in known:
             listed = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            raise PromptNotFound(f"'{path}' has no such label; {listed}.", param="label")
+            meant = did_you_mean(label, known)
+            raise PromptNotFound(f"'{path}' has no such label; {listed}.{meant}", param="label")
         return chosen_version(known[label], path, label, key)
 
     async def _refresh(self) -> None:
@@ -209,7 +200,7 @@ class Catalogue:
             self._generation = generation
         self._checked_at = now
 
-    async def _read(self, entry: PromptEntry, version: str) -> Prompt:
+    async def _read(self, entry: PromptEntry, version: str, reach: Reach) -> Prompt:
         # The parser brings Jinja2 and YAML; whoever only lists prompts never loads them.
         from llm_gateway.prompts.front_matter import PromptSyntaxError
         from llm_gateway.prompts.prompt import parse_prompt
@@ -226,8 +217,9 @@ class Catalogue:
                 owner=PROMPTS,
             )
         except PromptSyntaxError as error:
+            problem = reach.redacted(str(error), partials)
             raise PromptBroken(
-                f"This version of '{entry.path}' does not parse: {error}.", param="version"
+                f"This version of '{entry.path}' does not parse: {problem}.", param="version"
             ) from error
         self._prompts.put(prompt)
         return prompt
@@ -251,7 +243,7 @@ class Catalogue:
 class _View:
     """What one process knows of what is current."""
 
-    entries: dict[str, PromptEntry] = field(default_factory=dict)
+    entries: dict[str, Sequence[PromptEntry]] = field(default_factory=dict)
     labels: dict[str, Labels] = field(default_factory=dict)
 
 

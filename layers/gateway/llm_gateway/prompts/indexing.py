@@ -92,6 +92,7 @@ class PromptIndexer:
         index: WritablePromptIndex,
         max_bytes: int,
         now: Callable[[], datetime],
+        *,
         defect: Callable[[BaseException], None] = lambda _: None,
         workers: Workers = INLINE,
     ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 
 from llm_gateway.errors import InvalidPath
+from llm_gateway.models import PROMPT_EXTENSIONS
 
-EXTENSIONS = (".prompt", ".md", ".txt")
+EXTENSIONS = PROMPT_EXTENSIONS
 MAX_PATH_BYTES = 512
 
 

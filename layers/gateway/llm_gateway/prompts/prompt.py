@@ -14,6 +14,7 @@ from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, par
 from llm_gateway.prompts.metering import QUICK_TIME_S, TIME_LIMIT_S
 from llm_gateway.prompts.template import PromptTemplate, check_partial
 from llm_gateway.prompts.yaml_mapping import line_of, reading
+from llm_gateway.suggestions import nesting_hint, variable_hint
 from llm_gateway.workers import LIGHT_BYTES, NotQuick
 
 _SMALL_VALUES = 2_000
@@ -55,7 +56,7 @@ class Prompt:
         """
         filled = self._filled(variables)
         if self.input_schema is not None:
-            _check(filled, self.input_schema)
+            _check(filled, self.input_schema, variables)
         return self.template.render(filled, max_chars, min(time_limit_s, TIME_LIMIT_S))
 
     def render_quickly(self, variables: Mapping[str, Json], max_chars: int) -> tuple[Message, ...]:
@@ -79,7 +80,7 @@ class Prompt:
         filled = merged(self.front.defaults, variables)
         missing = [name for name in self.required_variables if not _has(filled, name.split("."))]
         if missing:
-            raise MissingVariables(missing)
+            raise MissingVariables(missing, variable_hint(missing, variables))
         return filled
 
 
@@ -163,7 +164,7 @@ def _schema(document: Mapping[str, Json] | None, section: str, front: FrontMatte
         raise PromptSyntaxError(f"'{section}.schema' {error}", line) from error
 
 
-def _check(variables: dict[str, Json], schema: JsonSchema) -> None:
+def _check(variables: dict[str, Json], schema: JsonSchema, given: Mapping[str, Json]) -> None:
     problems = [
         (".".join(["variables", *violation.path]), violation.rule)
         for violation in schema.violations(variables)
@@ -171,7 +172,7 @@ def _check(variables: dict[str, Json], schema: JsonSchema) -> None:
     if problems:
         listed = "; ".join(f"{field} {rule}" for field, rule in problems)
         raise InvalidVariables(
-            f"Variables do not fit the prompt's input schema: {listed}.",
+            f"Variables do not fit the prompt's input schema: {listed}.{nesting_hint(given)}",
             param=problems[0][0],
             details={"problems": [{"param": field, "problem": rule} for field, rule in problems]},
         )

@@ -65,4 +65,6 @@ class ModelList(Wire):
     """ListModels: everything that can be called."""
 
     models: list[ModelInfo]
-    default_model: str = Field(description="Called when neither request nor prompt names a model.")
+    default_model: str | None = Field(
+        description="Called when neither request nor prompt names a model; null if the key does not allow it."
+    )

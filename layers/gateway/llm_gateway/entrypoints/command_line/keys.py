@@ -12,6 +12,13 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from llm_gateway.access import METHODS, Scopes, scopes_from
+from llm_gateway.entrypoints.command_line.key_scopes import (
+    allowed,
+    check_method,
+    check_model_scope,
+    check_prompt_scope,
+    is_wide,
+)
 from llm_gateway.entrypoints.command_line.output import fail, note, say, show_json, show_table
 from llm_gateway.entrypoints.command_line.places import KeyStores
 from llm_gateway.errors import InvalidParameter
@@ -32,7 +39,8 @@ def create(
     context: typer.Context,
     service: Service,
     prompt: Annotated[
-        list[str] | None, typer.Option(help="How paths of its prompts begin: support/. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Its prompts: a directory (support/) or a file (a.txt). Repeatable."),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model it may use: openai/gpt-4o-mini, openai/*. Repeatable.")
@@ -52,14 +60,11 @@ def create(
 
     The key alone is on standard output, so that it can be piped to where it is kept.
     """
-    methods = tuple(method) if method else None
-    if unknown := set(methods or ()) - set(METHODS):
-        raise InvalidParameter(f"There is no method {min(unknown)}; there are {', '.join(METHODS)}.")
     scopes = scopes_from(
         {
-            "methods": list(methods) if methods else None,
-            "prompts": list(prompt) if prompt else None,
-            "models": list(model) if model else None,
+            "methods": [check_method(name) for name in method or ()] or None,
+            "prompts": [check_prompt_scope(bound) for bound in prompt or ()] or None,
+            "models": [check_model_scope(bound) for bound in model or ()] or None,
             "all_usage": all_usage,
             "calls_per_minute": calls_per_minute,
         }
@@ -90,6 +95,8 @@ def rotate(
     stores, both = _opened(context), _duration(overlap) or timedelta()
     text, key = asyncio.run(_rotated(stores, key_id, both, _duration(expires_in)))
     _tell_new(text, key)
+    if is_wide(key.scopes):
+        note(f"Its scopes are those of the old key and WIDE: {allowed(key.scopes)}; better create a new key.")
     note(f"The old key {key.replaces} ends {overlap} from now at the latest.")
 
 
@@ -158,11 +165,11 @@ def _tell_new(text: str, key: GatewayKey) -> None:
 def _facts(key: GatewayKey, now: datetime) -> dict[str, object]:
     """All that is known of a key, its hash left out."""
     facts = {name: value for name, value in asdict(key).items() if name != "digest"}
-    return {**facts, "state": _state(key, now)}
+    return {**facts, "state": _state(key, now), "wide": is_wide(key.scopes)}
 
 
 def _row(key: GatewayKey, now: datetime) -> list[str]:
-    return [key.key_id, key.service, _state(key, now), _allowed(key.scopes), to_iso(key.created_at)]
+    return [key.key_id, key.service, _state(key, now), allowed(key.scopes), to_iso(key.created_at)]
 
 
 def _state(key: GatewayKey, now: datetime) -> str:
@@ -171,14 +178,3 @@ def _state(key: GatewayKey, now: datetime) -> str:
     if key.ended(now):
         return "expired"
     return "valid" if key.expires_at is None else f"until {to_iso(key.expires_at)}"
-
-
-def _allowed(scopes: Scopes) -> str:
-    bounds = [
-        *(scopes.methods or ()),
-        *(f"{path}…" for path in scopes.prompts or ()),
-        *(scopes.models or ()),
-        *(["all usage"] if scopes.all_usage else []),
-        *([f"{scopes.calls_per_minute} calls a minute"] if scopes.calls_per_minute else []),
-    ]
-    return ", ".join(bounds) or "everything of its own"

@@ -42,6 +42,8 @@ STATUS: Mapping[type[GatewayError], StatusCode] = {
     errors.CallCancelled: StatusCode.CANCELLED,
     errors.ConfigurationError: StatusCode.INTERNAL,
     access_errors.Unauthorized: StatusCode.UNAUTHENTICATED,
+    access_errors.KeyExpired: StatusCode.UNAUTHENTICATED,
+    access_errors.KeyRevoked: StatusCode.UNAUTHENTICATED,
     access_errors.Forbidden: StatusCode.PERMISSION_DENIED,
     access_errors.CallRateExceeded: StatusCode.RESOURCE_EXHAUSTED,
     provider_errors.ProviderError: StatusCode.UNKNOWN,

@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, RouteNotFound, internal_error
+
+if TYPE_CHECKING:
+    from llm_gateway.entrypoints.http.callers import RequestCallers
 
 REQUEST_ID_HEADER = b"x-request-id"
 ExceptionHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
@@ -42,14 +45,28 @@ def error_answer(request: Request, error: GatewayError, observer: RequestObserve
     return JSONResponse(error.to_wire(request_id), error.status, headers=_headers(error))
 
 
-def exception_handlers(observer: RequestObserver) -> dict[int | type[Exception], ExceptionHandler]:
-    """Answers to what endpoints raise, by class."""
+def exception_handlers(
+    observer: RequestObserver, callers: RequestCallers | None = None
+) -> dict[int | type[Exception], ExceptionHandler]:
+    """Answers to what endpoints raise, by class.
+
+    Args:
+        observer: Logs and metrics.
+        callers: Who may learn which methods an endpoint takes; None is everybody. API Gateway asks for the
+            caller before it looks at the method, and so does the process.
+    """
 
     async def gateway_error(request: Request, error: GatewayError) -> JSONResponse:
         return error_answer(request, error, observer)
 
     async def no_route(request: Request, error: HTTPException) -> JSONResponse:
-        return error_answer(request, _routing_error(error), observer)
+        answered = _routing_error(error)
+        if callers is not None and isinstance(answered, MethodNotAllowed):
+            try:
+                await callers(request)
+            except GatewayError as refusal:
+                answered = refusal
+        return error_answer(request, answered, observer)
 
     return {GatewayError: gateway_error, HTTPException: no_route}
 
@@ -117,6 +134,8 @@ def _new_request_id(scope: Scope) -> str:
 
 
 def _headers(error: GatewayError) -> dict[str, str]:
+    if isinstance(error, MethodNotAllowed):
+        return {"allow": error.allow}
     return {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}
 
 
@@ -125,5 +144,5 @@ def _routing_error(error: HTTPException) -> GatewayError:
         case 404:
             return RouteNotFound("There is no such endpoint; see docs/api.md for the list.")
         case 405:
-            return MethodNotAllowed("The endpoint does not take this method; see docs/api.md.")
+            return MethodNotAllowed((error.headers or {}).get("Allow", ""))
     return InvalidRequest("The request cannot be read.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
+from llm_gateway.access import OPEN, Caller
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
@@ -71,7 +72,18 @@ def complete_app(parts: Parts, guarded: CallsPrompts | None = None) -> FastAPI:
         usage.router(parts.rollups, callers),
         health.router(parts.readiness),
         observer=parts.telemetry,
+        callers=_ClosedPaths(callers),
     )
+
+
+class _ClosedPaths:
+    """Tells who sends a request, where that matters; see RequestCallers."""
+
+    def __init__(self, callers: RequestCallers) -> None:
+        self._callers = callers
+
+    async def __call__(self, request: Request) -> Caller:
+        return OPEN if request.url.path in _OPEN_PATHS else await self._callers(request)
 
 
 def _call_router(

@@ -20,6 +20,7 @@ def router(catalogue: ModelCatalogue, default_model: str, callers: RequestCaller
         """List the models that the caller may use, with their limits and prices."""
         specs = [spec for spec in catalogue if caller.may_use(f"{spec.provider}/{spec.name}")]
         specs.sort(key=lambda spec: (spec.provider, spec.name))
-        return ModelList(models=[ModelInfo.of(spec) for spec in specs], default_model=default_model)
+        default = default_model if caller.may_use(default_model) else None
+        return ModelList(models=[ModelInfo.of(spec) for spec in specs], default_model=default)
 
     return routes

@@ -10,6 +10,7 @@ from llm_gateway.access import Caller
 from llm_gateway.entrypoints import prompt_queries
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.prompt_queries import ListQuery
+from llm_gateway.errors import RouteNotFound
 from llm_gateway.prompts.catalogue import PromptIndex
 from llm_gateway.wire.prompts import PromptList, PromptMetadata
 
@@ -23,6 +24,11 @@ def list_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
     async def list_prompts(query: Annotated[ListQuery, Query()], caller: Caller = known) -> PromptList:
         """List the prompts within the caller's reach, with their basic metadata, in path order."""
         return await prompt_queries.list_prompts(index, query, caller)
+
+    @routes.get("/v1/prompts/", include_in_schema=False)
+    async def no_prompt() -> None:
+        """Refuse the path, which API Gateway takes for the list and a router for a prompt without a name."""
+        raise RouteNotFound("There is no such endpoint; see docs/api.md for the list.")
 
     return routes
 
