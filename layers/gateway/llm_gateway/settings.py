@@ -14,6 +14,8 @@ from llm_gateway.models import TIMEOUT_RANGE_S
 T = TypeVar("T")
 Access = Literal["keys", "iam", "open"]
 ENV_PREFIX = "LLM_GATEWAY_"
+FOR_TRYING = frozenset({"local", "dev"})
+"""Names of deployments that may be lax, as in template.yaml; every other name counts as production."""
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -179,9 +181,10 @@ class Settings:
 def environment_with(env_file: Path) -> Mapping[str, str]:
     """The environment; in development also what a file says of variables that it does not set.
 
-    A deployment named `prod` has no such file: what it needs is set where it runs.
+    Only deployments for trying things out read such a file: what any other needs is set where it runs.
     """
-    if os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") == "prod" or not env_file.is_file():
+    name = os.environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
+    if name not in FOR_TRYING or not env_file.is_file():
         return os.environ
     from dotenv import dotenv_values
 
