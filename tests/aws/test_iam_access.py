@@ -16,7 +16,7 @@ from httpx2 import Response
 
 from llm_gateway.access import Scopes
 from local_aws import emulator as local
-from local_aws.emulator import REGION
+from local_aws.emulator import REGION, Emulator
 from local_aws.session import wait_until
 from local_aws.stack import Stack, deploy
 from tests.aws.roles import Role, administrator, assume, user
@@ -137,16 +137,30 @@ def test_open_access_answers_without_a_key_and_believes_the_request() -> None:
             assert stack.request("GET", path, key="").status_code == 200, path
 
 
+@pytest.fixture(scope="module")
+def empty() -> Iterator[Emulator]:
+    """An emulator in which nothing is deployed, however many stacks are refused."""
+    with local.running(f"tests-rules-{os.getpid()}") as running:
+        yield running
+
+
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
         (
             {"Environment": "prod", "Authentication": "OpenAccess"},
-            "in prod callers need keys or AWS signatures",
+            "everywhere else callers need keys or AWS signatures",
         ),
+        (
+            {"Environment": "production", "Authentication": "OpenAccess"},
+            "everywhere else callers need keys or AWS signatures",
+        ),
+        ({"Environment": "Prod"}, "lower-case letters, digits and hyphens"),
         ({"SnapStart": "PublishedVersions", "ProvisionedConcurrency": "1"}, "not both"),
     ],
 )
-def test_cloudformation_refuses_what_a_rule_forbids(parameters: dict[str, str], said: str) -> None:
-    with local.running(f"tests-rules-{os.getpid()}") as running, pytest.raises(Exception, match=said):
-        deploy(running, lambda _: None, **parameters)
+def test_cloudformation_refuses_what_a_rule_forbids(
+    empty: Emulator, parameters: dict[str, str], said: str
+) -> None:
+    with pytest.raises(Exception, match=said):
+        deploy(empty, lambda _: None, **parameters)

@@ -55,11 +55,10 @@ def _build(template: Mapping[str, Any], name: str, asked: Mapping[str, str]) -> 
 
 
 def _check(template: Mapping[str, Any], *, bytecode_required: bool) -> None:
-    """Check that sections can be deployed, pins have wheels, and both processors' builds are whole."""
+    """Check that every section can be deployed and that the builds for both processors are whole."""
     for name in sections.names():
         section = sections.read(name, template["Parameters"])
         targets.chosen(template, name, section.parameters, {})
-    _refuse(wheels.problems(targets.supported(template)))
     default = targets.default(template)
     # The default comes last: it is what stays in .aws-sam.
     others = [target for target in targets.supported(template) if target.runtime == default.runtime]

@@ -86,5 +86,5 @@ def _value(value: Any, declared: Mapping[str, Mapping[str, Any]]) -> str:
         return str(value)
     if "Fn::If" in value:
         return _value(value["Fn::If"][2], declared)
-    name = value.get("Ref")
+    name = value.get("Ref", "")
     return str(declared[name]["Default"]) if name in declared else "resource"

@@ -75,7 +75,7 @@ def read(name: str, declared: Mapping[str, Mapping[str, Any]], path: Path = SAMC
         raise RefusedError(
             f"parameter_overrides of [{name}.deploy.parameters] in {path.name}: " + " ".join(found)
         )
-    session = {key: str(given[key]) for key in ("region", "profile") if key in given}
+    session = {key: str(value) for key, value in given.items() if key in ("region", "profile")}
     return Section(name, str(given["stack_name"]), overrides, session)
 
 

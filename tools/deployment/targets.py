@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from typing_extensions import override
+
 from deployment.refusals import RefusedError
 
 PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}
@@ -43,6 +45,7 @@ class Target:
         """The template's parameters that say the same."""
         return {"Runtime": self.runtime, "Architecture": self.architecture}
 
+    @override
     def __str__(self) -> str:
         return f"{self.runtime} on {self.architecture}"
 
