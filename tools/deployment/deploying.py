@@ -45,10 +45,10 @@ def deploy(
     python = building.build(target)
     if python is None:
         print(without_bytecode(target))
-    overrides = building.ROOT / ".build" / f"parameters-{name}.json"
+    overrides = building.ROOT / ".build" / f"parameters-{name}.yaml"
     overrides.parent.mkdir(exist_ok=True)
     overrides.write_text(json.dumps(section.parameters, indent=1), encoding="utf-8")
-    # On the command line they replace all that the section says; a file keeps values with spaces whole.
+    # On the command line they replace all that the section says; a file keeps values whole. JSON is YAML.
     _sam("deploy", "--config-env", name, "--parameter-overrides", f"file://{overrides}", *arguments)
     where = [word for key, value in section.session.items() for word in (f"--{key}", value)]
     _sam("remote", "invoke", "ReconcileFunction", "--stack-name", section.stack_name, *where)
