@@ -131,3 +131,14 @@ def test_values_that_stay_or_change_unnamed_are_remarked() -> None:
         "The stack keeps DefaultModel=openai/gpt-3.5-turbo",
         "Runtime changes from python3.11 to python3.13.",
     ]
+
+
+def test_sam_reads_the_file_in_which_deploy_hands_on_the_parameters_and_keeps_values_whole(
+    tmp_path: Path,
+) -> None:
+    values = {"Environment": "eu", "DeploymentCheck": '{"prompt": "a b", "variables": {"word": "ok"}}'}
+    written = tmp_path / "parameters-eu.yaml"  # the name that deploying.deploy gives it, with JSON in it
+    written.write_text(json.dumps(values, indent=1))
+    content = f'[eu.deploy.parameters]\nstack_name = "s"\nparameter_overrides = "file://{written}"\n'
+    found, said = read("eu", content, tmp_path)
+    assert (found["parameters"], said) == (values, "")
