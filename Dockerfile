@@ -9,14 +9,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
 # What changes rarely comes first: the dependencies are installed again only when their pins change.
-COPY requirements/build.txt requirements/server.txt requirements/
+COPY requirements/build.txt requirements/image.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/llm-gateway \
-    && python -m pip --python /opt/llm-gateway/bin/python install --no-compile --only-binary :all: --require-hashes -r requirements/server.txt \
+    && python -m pip --python /opt/llm-gateway/bin/python install --no-compile --only-binary :all: --require-hashes -r requirements/image.txt \
     && python -m pip install --only-binary :all: --require-hashes -r requirements/build.txt
 
 COPY pyproject.toml ./
-COPY requirements/cli.in requirements/
+COPY requirements/cli.in requirements/server.in requirements/
 COPY layers/dependencies/requirements.in layers/dependencies/
 COPY layers/gateway/llm_gateway layers/gateway/llm_gateway
 RUN python -m pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist . \

@@ -18,11 +18,15 @@ AUDIT := .venv-audit/bin
 export SAM_CLI_TELEMETRY := 0
 CODE := layers functions tools examples tests
 # In the order in which they build on each other.
-PINS := layers/dependencies/requirements.txt $(foreach name,uv build server dev local-aws sam audit,requirements/$(name).txt)
+PINS := layers/dependencies/requirements.txt $(foreach name,uv build image dev local-aws sam audit,requirements/$(name).txt)
 
-# Python and platform the deployed layers are built for; see docs/operations.md.
-export TARGET_PYTHON ?= 3.13
-export TARGET_PLATFORM ?= aarch64-manylinux2014
+# The deployed functions' Python and processor, as the template's parameters say them. Empty: what samconfig.toml's section
+# says, or the template's defaults. Everything else is derived from them; see docs/operations.md.
+RUNTIME ?=
+ARCHITECTURE ?=
+# `required` makes `make artefacts` fail where no Python of the functions' version can compile them.
+BYTECODE ?=
+DEPLOYMENT = .venv-sam/bin/python -m deployment
 
 ##@ See it work
 .PHONY: demo up down push serve
@@ -48,7 +52,7 @@ serve: .venv/ready ## Serve prompts/ as one process: test mode, open to this mac
 		exec $(BIN)/llm-gateway serve $(ARGS)
 
 ##@ Prove it
-.PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices audit audit-dependencies examples
+.PHONY: test unit bench check format fix lint types imports template docs proto-check prompts prices wheels artefacts audit audit-dependencies examples
 test: .venv/ready .venv-local-aws/ready .venv-sam/ready ## Run every test, the deployed stack on a local AWS included
 ifdef ARGS
 	@$(BIN)/pytest $(ARGS)
@@ -63,7 +67,7 @@ unit: .venv/ready ## Run the fast tests only
 bench: .venv/ready .venv-local-aws/ready ## Measure: make bench, or make bench ARGS=freshness
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-check: format lint types imports template docs proto-check prompts prices audit test ## Everything a change must pass
+check: format lint types imports template docs proto-check prompts prices artefacts audit test ## Everything a change must pass
 
 format: .venv/ready ## Check the formatting
 	@$(BIN)/ruff format --check $(CODE)
@@ -99,6 +103,12 @@ prompts: .venv/ready ## Lint the sample prompts, warnings included
 prices: .venv/ready ## Check that models.toml has the prices of the installed price list
 	@$(BIN)/python -m prices --check
 
+wheels: .venv-sam/ready ## Check that every pin of the layer has a wheel for each Python and processor
+	@$(DEPLOYMENT) wheels
+
+artefacts: .venv-sam/ready ## Build for AWS, for both processors, and look into what was built
+	@$(DEPLOYMENT) check --bytecode "$(BYTECODE)"
+
 audit: .venv-audit/ready ## Audit workflows, image, sandbox and template, offline
 	@$(AUDIT)/actionlint
 	@$(AUDIT)/zizmor --quiet --offline --persona auditor .github
@@ -119,16 +129,15 @@ examples: .venv/ready ## Call the gateway that runs here over HTTP and gRPC
 ##@ Ship it
 .PHONY: build deploy sbom
 build: .venv-sam/ready ## Build functions and layers for AWS
-	@$(SAM) build
+	@$(DEPLOYMENT) build --section "$(ENV)" --runtime "$(RUNTIME)" --architecture "$(ARCHITECTURE)"
 
-deploy: build ## Deploy to AWS: make deploy ENV=dev
-	@$(SAM) deploy --config-env $(ENV) $(ARGS)
-	@$(SAM) remote invoke ReconcileFunction --config-env $(ENV)
+deploy: .venv-sam/ready ## Deploy to AWS: make deploy ENV=dev, a section of samconfig.toml
+	@$(DEPLOYMENT) deploy --section "$(ENV)" --runtime "$(RUNTIME)" --architecture "$(ARCHITECTURE)" $(ARGS)
 
 sbom: .venv-audit/ready ## Write what functions and image consist of, as CycloneDX
 	@mkdir -p .build/sbom
 	@$(AUDIT)/cyclonedx-py requirements layers/dependencies/requirements.txt -o .build/sbom/functions.cdx.json
-	@$(AUDIT)/cyclonedx-py requirements requirements/server.txt -o .build/sbom/image.cdx.json
+	@$(AUDIT)/cyclonedx-py requirements requirements/image.txt -o .build/sbom/image.cdx.json
 
 ##@ Look after it
 .PHONY: help install openapi proto prices-update lock clean
@@ -150,6 +159,7 @@ lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes
 	@for pins in $(PINS); do echo "→ $$pins"; \
 		$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
 			--custom-compile-command "make lock" "$${pins%.txt}.in" -o "$$pins"; done
+	@$(MAKE) wheels
 
 clean: ## Remove everything that make installed or built
 	rm -rf .venv .venv-uv .venv-local-aws .venv-sam .venv-audit .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,16 +7,19 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import boto3
 import httpx2
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from httpx2 import Response
 
+from cfn_yaml import load_template
 from llm_gateway.access import Scopes
 from local_aws import emulator as local
-from local_aws.emulator import REGION
+from local_aws.emulator import REGION, Emulator
 from local_aws.session import wait_until
 from local_aws.stack import Stack, deploy
 from tests.aws.roles import Role, administrator, assume, user
@@ -154,11 +157,28 @@ def test_open_access_answers_without_a_key_and_believes_the_request() -> None:
     [
         (
             {"Environment": "prod", "Authentication": "OpenAccess"},
-            "in prod callers need keys or AWS signatures",
+            "everywhere else callers need keys or AWS signatures",
         ),
+        (
+            {"Environment": "production", "Authentication": "OpenAccess"},
+            "everywhere else callers need keys or AWS signatures",
+        ),
+        ({"Environment": "Prod"}, "lower-case letters, digits and hyphens"),
         ({"SnapStart": "PublishedVersions", "ProvisionedConcurrency": "1"}, "not both"),
     ],
 )
-def test_cloudformation_refuses_what_a_rule_forbids(parameters: dict[str, str], said: str) -> None:
-    with local.running(f"tests-rules-{os.getpid()}") as running, pytest.raises(Exception, match=said):
-        deploy(running, lambda _: None, **parameters)
+def test_cloudformation_refuses_what_a_rule_forbids(
+    emulator: Emulator, parameters: dict[str, str], said: str
+) -> None:
+    """Parameters and rules are looked at before any resource, so one that costs nothing stands for all."""
+    template = load_template()
+    refused = {name: template[name] for name in ("Parameters", "Rules")}
+    client = boto3.client("cloudformation", **emulator.client_arguments)  # type: ignore[call-overload]
+    with pytest.raises(ClientError, match=said):
+        client.create_stack(
+            StackName="refused",
+            TemplateBody=json.dumps({**refused, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}),
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
+            ],
+        )

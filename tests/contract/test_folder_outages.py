@@ -44,8 +44,8 @@ class Process:
         entries = (await self.index.page("", 100, None)).entries
         return {entry.path: await self.text(entry.path) for entry in entries}
 
-    async def text(self, path: str, **which: str) -> str:
-        (message,) = (await self.catalogue.load(path, **which)).render({}, 1_000)
+    async def text(self, path: str, version: str | None = None, label: str | None = None) -> str:
+        (message,) = (await self.catalogue.load(path, version, label)).render({}, 1_000)
         return message.content
 
     def told(self, message: str) -> list[Mapping[str, object]]:

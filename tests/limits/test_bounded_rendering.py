@@ -233,7 +233,6 @@ def charged(text: str, variables: dict[str, Json]) -> int:
         *("text.isalpha()", "text.startswith(other)", "text|upper", "text.lower()", "text|int", "text|float"),
         *("text|trim", "text|wordcount", "text|wordwrap", "text|e", "text|tojson", "text|urlencode"),
         *(
-            "[text]|join(text)",
             "[text]|sort",
             "[text]|unique",
             "[text]|map('upper')",

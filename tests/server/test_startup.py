@@ -244,8 +244,9 @@ def test_a_file_of_variables_is_read_in_development_and_the_environment_wins(tmp
     (tmp_path / ".env").write_text("\n".join(f"{name}={value}" for name, value in written.items()))
     with serving(tmp_path, {"LLM_GATEWAY_LOG_LEVEL": "INFO"}) as server:
         assert server.announced["test_mode"] is True
-    code, lines = run(tmp_path, {"LLM_GATEWAY_ENVIRONMENT": "prod"})
-    assert (code, len(lines)) == (2, 1), "in production it is not read"
+    for name in ("prod", "production"):
+        code, lines = run(tmp_path, {"LLM_GATEWAY_ENVIRONMENT": name})
+        assert (code, len(lines)) == (2, 1), f"in {name} it is not read"
 
 
 def test_broken_prompts_are_counted_and_named_and_the_others_served(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.settings import FOR_TRYING
 from tests.template.test_rights import EVERYTHING, NEED_NO_STORE, documents, listed, without_conditions
 from tests.template.test_template import FUNCTIONS, MODEL_CALLERS, RESOURCES, SOURCES, TEMPLATE
 
@@ -19,12 +20,18 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 
 # ------------------------------------------------------------------ who is let in
-def test_keys_are_asked_for_unless_somebody_chose_otherwise_and_prod_is_never_open() -> None:
+def test_keys_are_asked_for_by_default_and_only_environments_for_trying_may_be_open() -> None:
     assert TEMPLATE["Parameters"]["Authentication"]["Default"] == "GatewayKeys"
-    rule = TEMPLATE["Rules"]["NobodyCallsProdUnknown"]
-    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Environment"}, "prod"]}
+    rule = TEMPLATE["Rules"]["OpenAccessOnlyForTrying"]
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "Authentication"}, "OpenAccess"]}
     [assertion] = rule["Assertions"]
-    assert assertion["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "Authentication"}, "OpenAccess"]}]}
+    assert assertion["Assert"] == {"Fn::Contains": [["local", "dev"], {"Ref": "Environment"}]}
+
+
+def test_every_environment_but_those_for_trying_is_strict_in_all_places_alike() -> None:
+    names = [{"Fn::Equals": [{"Ref": "Environment"}, name]} for name in ("local", "dev")]
+    assert TEMPLATE["Conditions"]["IsForTrying"] == {"Fn::Or": names}
+    assert {"local", "dev"} == FOR_TRYING
 
 
 def test_only_this_api_this_bucket_and_this_schedule_invoke_functions_by_permission() -> None:
@@ -121,11 +128,11 @@ def test_nothing_is_public() -> None:
 
 # ---------------------------------------------------------------------- what stays
 @pytest.mark.parametrize("table", sorted(set(of_type("AWS::DynamoDB::Table")) - {"OutcomeTable"}))
-def test_a_table_can_be_restored_and_is_not_deleted_in_prod(table: str) -> None:
+def test_a_table_can_be_restored_and_is_not_deleted_where_it_is_not_for_trying(table: str) -> None:
     properties = RESOURCES[table]["Properties"]
     assert properties["BillingMode"] == "PAY_PER_REQUEST"
     assert properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
-    assert properties["DeletionProtectionEnabled"] == {"Fn::If": ["IsProd", True, False]}
+    assert properties["DeletionProtectionEnabled"] == {"Fn::If": ["IsForTrying", False, True]}
     if table != "KeyTable":  # keys stay until somebody ends them
         assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
 

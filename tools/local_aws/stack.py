@@ -215,7 +215,7 @@ def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **p
         RuntimeError: The stack could not be created; says which resource and why.
     """
     template = load_template()
-    packaged = _packaged(template, emulator, artefacts.build(template, tell))
+    packaged = packaged_template(template, emulator, artefacts.build(template, tell))
     tell("creating the stack")
     cloudformation = boto3.client("cloudformation", **emulator.client_arguments)  # type: ignore[call-overload]
     values = {**_local_parameters(), **parameters}
@@ -223,7 +223,7 @@ def deploy(emulator: Emulator, tell: Callable[[str], None] = lambda _: None, **p
         packaged["Parameters"][name]["Default"] = value
     cloudformation.create_stack(
         StackName=STACK_NAME,
-        TemplateURL=_uploaded(packaged, emulator),
+        TemplateURL=uploaded(packaged, emulator),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
     )
@@ -293,7 +293,9 @@ def _local_parameters() -> dict[str, str]:
     }
 
 
-def _packaged(template: dict[str, Any], emulator: Emulator, built: Mapping[str, Path]) -> dict[str, Any]:
+def packaged_template(
+    template: dict[str, Any], emulator: Emulator, built: Mapping[str, Path]
+) -> dict[str, Any]:
     """The template with every local folder replaced by an uploaded zip."""
     s3 = boto3.client("s3", **emulator.client_arguments)  # type: ignore[call-overload]
     s3.create_bucket(Bucket=_ARTEFACT_BUCKET)
@@ -309,7 +311,7 @@ def _packaged(template: dict[str, Any], emulator: Emulator, built: Mapping[str, 
     return packaged
 
 
-def _uploaded(template: Mapping[str, Any], emulator: Emulator) -> str:
+def uploaded(template: Mapping[str, Any], emulator: Emulator) -> str:
     """Where CloudFormation finds the template, which is too long for a request."""
     s3 = boto3.client("s3", **emulator.client_arguments)  # type: ignore[call-overload]
     s3.put_object(Bucket=_ARTEFACT_BUCKET, Key="template.json", Body=json.dumps(template).encode())

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import ENV_PREFIX, process_environment
+from llm_gateway.settings import ENV_PREFIX, FOR_TRYING, process_environment
 
 _MODELS = f"{ENV_PREFIX}MODELS"
 _ADDRESSES = (f"{ENV_PREFIX}OPENAI_BASE_URL", _MODELS, f"{ENV_PREFIX}MODELS_FILE")
@@ -25,7 +25,7 @@ _MOST_BYTES = 1_048_576
 def environment_with(env_file: Path | None, environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """The environment, and in development what a file says of variables that it does not set.
 
-    A deployment named `prod` has no such file: what it needs is set where it runs.
+    Only deployments for trying things out read such a file: what any other needs is set where it runs.
 
     Args:
         env_file: The file that was asked for; None is `.env`, if there is one.
@@ -36,7 +36,8 @@ def environment_with(env_file: Path | None, environ: Mapping[str, str] | None = 
     """
     environ = process_environment() if environ is None else environ
     file = env_file or _DEFAULT
-    if environ.get(f"{ENV_PREFIX}ENVIRONMENT") == "prod" or (env_file is None and not file.is_file()):
+    deployment = environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
+    if deployment not in FOR_TRYING or (env_file is None and not file.is_file()):
         return environ
     written = {name: value for name, value in _read(file).items() if name not in environ}
     _check_key_and_address(file, written, {**written, **environ})

@@ -15,6 +15,8 @@ T = TypeVar("T")
 Access = Literal["keys", "iam", "open"]
 ENV_PREFIX = "LLM_GATEWAY_"
 _OF_THE_SDK = ("openai_org_id", "openai_project_id")
+FOR_TRYING = frozenset({"local", "dev"})
+"""Names of deployments that may be lax, as in template.yaml; every other name counts as production."""
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 

@@ -48,7 +48,7 @@ class Shelf:
     def __init__(self, files: InMemoryPromptFiles, index: InMemoryPromptIndex | None = None) -> None:
         self.index = index or InMemoryPromptIndex()
         self.defects: list[BaseException] = []
-        self.indexer = PromptIndexer(files, self.index, 100_000, lambda: NOON, self.defects.append)
+        self.indexer = PromptIndexer(files, self.index, 100_000, lambda: NOON, defect=self.defects.append)
 
     def entries(self) -> dict[str, PromptEntry]:
         return dict(asyncio.run(self.index.everything()))
