@@ -18,7 +18,7 @@ from llm_gateway.access import OPEN, Caller, Callers, Method
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api import status
-from llm_gateway.errors import CallCancelled, GatewayError, MalformedMessage, internal_error
+from llm_gateway.errors import AmbiguousRequest, CallCancelled, GatewayError, MalformedMessage, internal_error
 from llm_gateway.models import TIMEOUT_RANGE_S
 
 if TYPE_CHECKING:
@@ -122,9 +122,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None, internal_error()
 
     async def _caller(self, method: str, context: Context) -> Caller:
+        authorization = _authorization(context)
         if self._callers is None:
             return OPEN
-        caller = await self._callers.authenticate(_authorization(context))
+        caller = await self._callers.authenticate(authorization)
         caller.permit(cast("Method", method.removeprefix(self._prefix)))
         return caller
 
@@ -142,9 +143,15 @@ def _time_left(context: Context) -> Deadline:
 
 
 def _authorization(context: Context) -> str | None:
-    """The one credential; of two nobody could tell which one a proxy in front has looked at."""
+    """The one credential.
+
+    Raises:
+        AmbiguousRequest: There are two, and a proxy in front may have looked at the other one.
+    """
     given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-    return given[0] if len(given) == 1 and isinstance(given[0], str) else None
+    if len(given) > 1:
+        raise AmbiguousRequest("'authorization' is there twice; send one.", param="authorization")
+    return given[0] if given and isinstance(given[0], str) else None
 
 
 def _read(handler: Any, message: bytes) -> Any:

@@ -46,7 +46,8 @@ async def _live(parts: LocalParts) -> None:
     told_to_stop = _signalled()
     await parts.indexer.reconcile()
     _show_gauges(parts)
-    http, rpc = HttpServer(application(parts), parts.settings), _grpc_server(parts)
+    http = HttpServer(application(parts), parts.settings, parts.telemetry)
+    rpc = _grpc_server(parts)
 
     async def show_health() -> None:
         await rpc.set_serving(not parts.key_check.refused and not told_to_stop.is_set())
