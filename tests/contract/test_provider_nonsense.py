@@ -153,7 +153,9 @@ def test_encoded_answers_are_not_asked_for_and_read_all_the_same() -> None:
         return "sk-test"
 
     with loopback.running() as upstream:
-        upstream.answers(*(Reply(body=data, headers={"content-encoding": n}) for n, data in encodings.items()))
+        upstream.answers(
+            *(Reply(body=data, headers={"content-encoding": n}) for n, data in encodings.items())
+        )
         assert asyncio.run(asked(upstream.url)) == ["Hello."] * 3
         told = [headers["accept-encoding"] for headers in upstream.headers]
     assert told == ["identity"] * 3

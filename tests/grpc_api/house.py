@@ -30,6 +30,7 @@ from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.indexing import PromptIndexer
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.record_names import RecordNames
 from llm_gateway.routing import Router
 from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.stores.folder import FolderPromptFiles
@@ -150,7 +151,7 @@ class Plan:
         idempotent = IdempotentCalls(
             gateway, outcomes, observer, ttl_s=3600, now=_now, new_id=lambda: next(ids)
         )
-        return GuardedCalls(idempotent, InMemoryCallRates(_now))
+        return GuardedCalls(idempotent, InMemoryCallRates(_now), RecordNames())
 
 
 def _now() -> datetime:

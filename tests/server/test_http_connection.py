@@ -1,11 +1,11 @@
-"""What the process makes of hostile bytes and slow clients: raw sockets against the real server, in one loop."""
+"""What the process makes of hostile bytes and slow clients: raw sockets against the real server."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any

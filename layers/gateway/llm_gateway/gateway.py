@@ -20,6 +20,7 @@ from llm_gateway.models import Json, Message
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import ProviderError
+from llm_gateway.record_names import RecordNames
 from llm_gateway.routing import Route, Router
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
 from llm_gateway.usage import Spending, UsageLedger, UsageRecord
@@ -76,6 +77,7 @@ class Gateway:
         test_mode: True if the providers are fakes.
         rehearsals: Answers calls that ask for test mode by themselves, without a model.
         budgets: What services may spend; None if nobody has a budget.
+        names: Bounds the names that callers bring into records.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Gateway:
         test_mode: bool,
         rehearsals: Callable[[], Completer],
         budgets: Budgets | None = None,
+        names: RecordNames | None = None,
     ) -> None:
         self._prompts = prompts
         self._router = router
@@ -104,6 +107,7 @@ class Gateway:
         self._test_mode = test_mode
         self._rehearsals = rehearsals
         self._budgets = budgets
+        self._names = names or RecordNames()
 
     async def call_prompt(
         self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
@@ -244,6 +248,7 @@ class Gateway:
 
     async def _account(self, record: UsageRecord, error: GatewayError | None, asking_s: float | None) -> None:
         """Keep the record; an answer that is paid for is never withheld because the ledger is down."""
+        record = self._names.folded(record)
         try:
             async with asyncio.timeout(self._limits.ledger_timeout_s):
                 await self._ledger.record(record)

@@ -56,7 +56,7 @@ def exception_handlers(observer: RequestObserver) -> dict[int | type[Exception],
 
 
 class RequestBoundary:
-    """Names each request, refuses an ambiguous one, and turns a defect into a plain 500 that tells nothing."""
+    """Names each request, refuses an ambiguous one, and turns a defect into a 500 that tells nothing."""
 
     def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
         self._app = app

@@ -100,7 +100,7 @@ class HttpConnection(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, in the place of the one that has kept us waiting longest if there are too many."""
+        """Take the connection; of too many, the one that has kept us waiting longest goes."""
         super().connection_made(transport)
         too_many = len(self.connections) - self._limits.connections
         if too_many > 0 and not self._make_room():
@@ -226,10 +226,10 @@ class HttpConnection(HttpToolsProtocol):
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
             async def received() -> Message:
-                message = await receive() if self._fault is None else None
+                if self._fault is None:
+                    message = await receive()
                 if self._fault is not None:
                     raise self._fault
-                assert message is not None
                 return message
 
             async def sent(message: Message) -> None:
@@ -317,7 +317,7 @@ class HttpConnection(HttpToolsProtocol):
         self._await_peer(_LINGER_S, self.transport.abort)
 
     def _make_room(self) -> bool:
-        """Drop the connection that has kept us waiting for a request, or its end, the longest; false if none."""
+        """Drop the connection whose request, or the end of it, we wait for the longest; false if none."""
         others = (other for other in self.connections if isinstance(other, HttpConnection))
         waiting = [(other.waiting_since, other) for other in others if other.waiting_since is not None]
         if not waiting:

@@ -16,7 +16,7 @@ from llm_gateway import __version__
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
 from llm_gateway.entrypoints.server.application import application
 from llm_gateway.entrypoints.server.http_server import HttpServer
-from llm_gateway.entrypoints.server.startup import check
+from llm_gateway.entrypoints.server.startup import check, files_open_to_others
 from llm_gateway.local_parts import LocalParts
 from llm_gateway.settings import Settings
 from llm_gateway.stores.watching import keep_indexed
@@ -26,6 +26,7 @@ _LAST_WORDS_S = 1.0  # for answers that are on their way to the caller
 _RECONCILE_EVERY_S = 60.0
 _FORGET_EVERY = 60  # of those
 _MOST_NAMED = 20
+_REMEMBERED = timedelta(days=31)
 
 
 def serve(settings: Settings) -> None:
@@ -45,6 +46,7 @@ def serve(settings: Settings) -> None:
 async def _live(parts: LocalParts) -> None:
     told_to_stop = _signalled()
     await parts.indexer.reconcile()
+    await _recall_services(parts)
     _show_gauges(parts)
     http = HttpServer(application(parts), parts.settings, parts.telemetry)
     rpc = _grpc_server(parts)
@@ -52,6 +54,8 @@ async def _live(parts: LocalParts) -> None:
     async def show_health() -> None:
         await rpc.set_serving(not parts.key_check.refused and not told_to_stop.is_set())
 
+    for file, mode in files_open_to_others(parts):
+        parts.telemetry.warn("file open to others", file=str(file), mode=mode)
     http_port, grpc_port = await http.start(), await rpc.start()
     _announce(parts, http_port, grpc_port)
     async with _beside(parts, _follow_prompts(parts), _look_after(parts), parts.key_check.run(show_health)):
@@ -61,6 +65,14 @@ async def _live(parts: LocalParts) -> None:
     await asyncio.gather(http.stop(_LAST_WORDS_S), rpc.stop(_LAST_WORDS_S))
     await parts.close()
     parts.telemetry.note("stopped")
+
+
+async def _recall_services(parts: LocalParts) -> None:
+    """Let a restart forget no service, and give no room for a thousand more."""
+    now = parts.now()
+    for rollup in await parts.rollups.read("day", now - _REMEMBERED, now):
+        if rollup.dimensions.calling_service is not None:
+            parts.record_names.services.folded(rollup.dimensions.calling_service)
 
 
 def _signalled() -> asyncio.Event:

@@ -9,7 +9,7 @@ from llm_gateway.errors import MalformedHttp, MethodNotAllowed
 _VERSIONS = ("1.0", "1.1")
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """Stops the parser; the reason is kept by the connection."""
 
 
