@@ -79,6 +79,7 @@ class Plan:
         places: How many calls may be under way.
         prompts: Texts by path.
         calls: What answers calls instead of a gateway.
+        options: Further options of the server.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class Plan:
     reflection: bool = True
     prompts: dict[str, str] = field(default_factory=lambda: {"hello.prompt": HELLO})
     calls: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @asynccontextmanager
     async def house(self) -> AsyncIterator[House]:
@@ -105,7 +107,9 @@ class Plan:
                 callers=self.callers,
                 limiter=limiter,
             )
-            options = GrpcOptions("127.0.0.1", 0, MAX_MESSAGE_BYTES, self.reflection)
+            options = GrpcOptions(
+                "127.0.0.1", 0, MAX_MESSAGE_BYTES, reflection=self.reflection, **self.options
+            )
             server = GrpcServer(services, options)
             port = await server.start()
             stack.push_async_callback(server.stop, 0)

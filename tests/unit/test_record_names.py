@@ -6,19 +6,21 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.access import OPEN, Caller
 from llm_gateway.deadline import Deadline
+from llm_gateway.errors import PromptNotFound
 from llm_gateway.guarded_calls import GuardedCalls
 from llm_gateway.record_names import OTHER, BoundedNames, RecordNames
 from llm_gateway.rollup import rollups_of
 from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.usage import UsageRecord
 from llm_gateway.wire.calls import CallRequest, CallResponse
-from tests.fakes import NOON
-from tests.unit.test_gateway import completion, house
+from tests.fakes import NOON, completion
+from tests.unit.test_gateway import house
 from tests.unit.test_telemetry import record
 
 NAMES = st.lists(st.text(min_size=1, max_size=3), max_size=60)
@@ -72,8 +74,9 @@ def test_a_service_that_proved_who_it_is_is_never_folded() -> None:
     async def asked() -> None:
         calls = GuardedCalls(Answering(), InMemoryCallRates(lambda: NOON), names)
         request = CallRequest(prompt="hello")
-        await calls.call_prompt(request, "r", Deadline.after(5), Caller("shop"))
-        await calls.call_prompt(request, "r", Deadline.after(5), OPEN)
+        for caller in (Caller("shop"), OPEN):
+            with pytest.raises(PromptNotFound):
+                await calls.call_prompt(request, "r", Deadline.after(5), caller)
 
     asyncio.run(asked())
     assert names.folded(record_of("shop", "m")).calling_service == "shop"
@@ -81,9 +84,9 @@ def test_a_service_that_proved_who_it_is_is_never_folded() -> None:
 
 
 class Answering:
-    """Answers nothing that is looked at."""
+    """Answers no call."""
 
     async def call_prompt(
         self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
     ) -> CallResponse:
-        return CallResponse.model_construct()
+        raise PromptNotFound("There is none.")

@@ -23,7 +23,7 @@ _OPEN_PATHS = {"/health", "/health/ready"}
 _EVERYWHERE = (400, 429, 500, 504)
 _KEYED = (401, 403, 503, *_EVERYWHERE)
 _STATUSES: Mapping[str, Sequence[int]] = {
-    "CallPrompt": (*_KEYED, 404, 408, 409, 413, 415, 422, 502),
+    "CallPrompt": (*_KEYED, 404, 408, 409, 413, 415, 422, 431, 502),
     "ListModels": _KEYED,
     "ListPrompts": _KEYED,
     "GetPromptMetadata": (*_KEYED, 404),
@@ -42,6 +42,7 @@ _MEANINGS = {
     415: "The body is not declared as plain JSON in UTF-8.",
     422: "The prompt is broken, or the vendor or the model refuses.",
     429: "Too many requests, or a budget is used up.",
+    431: "The headers are too large.",
     500: "The gateway failed.",
     502: "The model's vendor failed.",
     503: "A store does not answer, or there is no place; try again.",

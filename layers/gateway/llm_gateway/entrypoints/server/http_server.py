@@ -119,10 +119,14 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections with limits; uvicorn's own would have the TLS handshake take a minute."""
         tls = self.config.ssl
-        handshake = {} if tls is None else {"ssl_handshake_timeout": self._limits.header_timeout_s}
+        handshake_s = None if tls is None else self._limits.header_timeout_s
         self.servers = [
             await asyncio.get_running_loop().create_server(
-                self._connection, sock=listener, ssl=tls, backlog=self.config.backlog, **handshake
+                self._connection,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=handshake_s,
             )
             for listener in sockets or ()
         ]

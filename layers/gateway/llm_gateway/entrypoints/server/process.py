@@ -26,6 +26,7 @@ _LAST_WORDS_S = 1.0  # for answers that are on their way to the caller
 _RECONCILE_EVERY_S = 60.0
 _FORGET_EVERY = 60  # of those
 _MOST_NAMED = 20
+_MORE_RPCS = 100  # to be refused as overloaded, and for health checks
 _REMEMBERED = timedelta(days=31)
 
 
@@ -105,6 +106,10 @@ def _grpc_server(parts: LocalParts) -> GrpcServer:
         host=settings.host,
         port=settings.grpc_port,
         max_message_bytes=settings.max_body_bytes,
+        max_connections=settings.max_connections,
+        max_calls=2 * settings.max_concurrent_calls + _MORE_RPCS,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
         reflection=settings.grpc_reflection,
         credentials=_credentials(settings),
     )
