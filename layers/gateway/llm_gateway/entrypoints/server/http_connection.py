@@ -7,68 +7,31 @@ still ambiguous or endless, and answers all of that in the gateway's one error s
 from __future__ import annotations
 
 import asyncio
-import json
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import httptools
 from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from llm_gateway.entrypoints.server.request_head import Refused, checked_head
-from llm_gateway.errors import (
-    GatewayError,
-    HeadersTooLarge,
-    MalformedHttp,
-    Overloaded,
-    RequestTimedOut,
+from llm_gateway.entrypoints.server.connection_limits import (
+    MOST_HEADERS,
+    ConnectionLimits,
+    ConnectionObserver,
+    Patience,
+    no_connection_left,
+    refusal,
 )
+from llm_gateway.entrypoints.server.request_head import Refused, checked_head
+from llm_gateway.errors import GatewayError, MalformedHttp
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 _LINGER_S = 2.0  # for the peer to read a refusal before a reset could destroy it
-_MOST_HEADERS = 100
 _MOST_REFUSED_AT_ONCE = 100  # beyond the bound on connections; whoever comes then is not even answered
-_RETRY_AFTER_S = 1.0
-
-
-class ConnectionObserver(Protocol):
-    """Is told of requests that no application saw."""
-
-    def served(self, method: str, path: str, status: int, duration_ms: float, request_id: str) -> None:
-        """The request was answered."""
-        ...
-
-    def refused(self, error: GatewayError, request_id: str | None) -> None:
-        """The request was answered with `error`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What a peer may take up.
-
-    Attributes:
-        connections: Most that are open at once.
-        head_bytes: Largest request line and headers together, trailers included.
-        header_timeout_s: From the first byte, or the connection, to the end of the headers; seconds.
-        body_timeout_s: From there to the end of the body.
-        idle_timeout_s: Between two requests.
-        write_timeout_s: How long an answer may wait for a peer that does not read.
-    """
-
-    connections: int = 1_000
-    head_bytes: int = 32_768
-    header_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
-    idle_timeout_s: float = 75.0
-    write_timeout_s: float = 30.0
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -95,8 +58,8 @@ class HttpConnection(HttpToolsProtocol):
         self._refusal: GatewayError | None = None
         self._loose_bytes = 0  # received since the parser last completed a part
         self._head_bytes = 0
-        self._awaiting: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.TimerHandle | None = None
+        self._awaiting = Patience(self.loop)
+        self._flushing = Patience(self.loop)
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -107,16 +70,16 @@ class HttpConnection(HttpToolsProtocol):
             if too_many > _MOST_REFUSED_AT_ONCE:
                 transport.abort()
             else:
-                self._refuse(_overloaded())
+                self._refuse(no_connection_left())
             return
         self.waiting_since = self.loop.time()
-        self._await_peer(self._limits.header_timeout_s, self._head_is_late)
+        self._awaiting.start(self._limits.header_timeout_s, self._head_is_late)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection and its timers."""
-        self._stop_waiting()
-        self._stop_flushing()
+        self._awaiting.stop()
+        self._flushing.stop()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -135,7 +98,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(self._refusal or MalformedHttp("The request is not valid HTTP/1.1."))
         else:
             if self._loose_bytes > self._limits.head_bytes:
-                self._refuse(self._too_large())
+                self._refuse(self._limits.head_too_large())
 
     @override
     def on_message_begin(self) -> None:
@@ -155,8 +118,8 @@ class HttpConnection(HttpToolsProtocol):
         self._count_head(len(name) + len(value))
         if self._stage != "head":
             return
-        if len(self.headers) >= _MOST_HEADERS:
-            raise self._refusing(self._too_large())
+        if len(self.headers) >= MOST_HEADERS:
+            raise self._refusing(self._limits.head_too_large())
         super().on_header(name, value)
 
     @override
@@ -172,7 +135,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             self._stage = "body"
-            self._await_peer(self._limits.body_timeout_s, self._body_is_late)
+            self._awaiting.start(self._limits.body_timeout_s, self._body_is_late)
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -185,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
         """Wait for nothing more: the request is there."""
         self._loose_bytes = 0
         if not self.parser.should_upgrade():
-            self._stop_waiting()
+            self._awaiting.stop()
             self._stage = "between"
             self.waiting_since = self.loop.time() if self.cycle.response_complete else None
             super().on_message_complete()
@@ -196,7 +159,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_response_complete()
         self.waiting_since = self.loop.time()
         if self.transport.is_closing():
-            self._await_flush()
+            self._flushing.start(self._limits.write_timeout_s, self.transport.abort)
         elif self._deaf:
             self._linger()
 
@@ -204,13 +167,13 @@ class HttpConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The peer does not read: give it a while."""
         super().pause_writing()
-        self._await_flush()
+        self._flushing.start(self._limits.write_timeout_s, self.transport.abort)
 
     @override
     def resume_writing(self) -> None:
         """The peer reads."""
         super().resume_writing()
-        self._stop_flushing()
+        self._flushing.stop()
 
     @override
     def timeout_keep_alive_handler(self) -> None:
@@ -253,20 +216,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._stage = "head"
-        if self._awaiting is None:
-            self._await_peer(self._limits.header_timeout_s, self._head_is_late)
+        if not self._awaiting.running:
+            self._awaiting.start(self._limits.header_timeout_s, self._head_is_late)
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > self._limits.head_bytes:
-            raise self._refusing(self._too_large())
-
-    def _too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(
-            f"The request line and headers are larger than {self._limits.head_bytes} bytes, or more than "
-            f"{_MOST_HEADERS} lines; send less.",
-            details={"maximum": self._limits.head_bytes},
-        )
+            raise self._refusing(self._limits.head_too_large())
 
     def _refusing(self, error: GatewayError) -> Refused:
         """What a callback raises to stop the parser."""
@@ -279,7 +235,7 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, error: GatewayError) -> None:
         """Hear no more of this peer, and say why where an answer is still owed."""
         self._deaf = True
-        self._stop_waiting()
+        self._awaiting.stop()
         if self._answering():
             self.cycle.keep_alive = False
             if self.cycle.more_body:
@@ -292,19 +248,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _answer(self, error: GatewayError) -> None:
         """Write an error without an application, and close once the peer has read it."""
-        request_id = uuid.uuid4().hex
-        body = json.dumps(error.to_wire(request_id)).encode()
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id.encode()),
-            (b"connection", b"close"),
-        ]
-        if error.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
+        request_id, answer = refusal(error, self.server_state.default_headers)
+        self.transport.write(answer)
         self._linger()
         self._observer.refused(error, request_id)
         self._observer.served("other", "unknown", error.status, 0.0, request_id)
@@ -314,7 +259,7 @@ class HttpConnection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._await_peer(_LINGER_S, self.transport.abort)
+        self._awaiting.start(_LINGER_S, self.transport.abort)
 
     def _make_room(self) -> bool:
         """Drop the connection whose request, or the end of it, we wait for the longest; false if none."""
@@ -331,7 +276,7 @@ class HttpConnection(HttpToolsProtocol):
         self.connections.discard(self)
         self.waiting_since = None
         if self._answering():
-            self._refuse(_overloaded())
+            self._refuse(no_connection_left())
         else:
             self.transport.abort()
 
@@ -339,34 +284,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._stage == "between":  # a connection without a request is no error
             self.transport.close()
         else:
-            self._refuse(
-                RequestTimedOut(f"The headers did not come within {self._limits.header_timeout_s:g} s.")
-            )
+            self._refuse(self._limits.head_late())
 
     def _body_is_late(self) -> None:
-        self._refuse(RequestTimedOut(f"The body did not come within {self._limits.body_timeout_s:g} s."))
-
-    def _await_peer(self, seconds: float, late: Callable[[], None]) -> None:
-        self._stop_waiting()
-        self._awaiting = self.loop.call_later(seconds, late)
-
-    def _stop_waiting(self) -> None:
-        if self._awaiting is not None:
-            self._awaiting.cancel()
-            self._awaiting = None
-
-    def _await_flush(self) -> None:
-        self._stop_flushing()
-        self._flushing = self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
-
-    def _stop_flushing(self) -> None:
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
-
-
-def _overloaded() -> Overloaded:
-    return Overloaded(
-        "The gateway has as many connections open as it can; come back in a moment.",
-        retry_after_s=_RETRY_AFTER_S,
-    )
+        self._refuse(self._limits.body_late())

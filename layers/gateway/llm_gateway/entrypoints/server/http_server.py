@@ -11,11 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
-from llm_gateway.entrypoints.server.http_connection import (
-    ConnectionLimits,
-    ConnectionObserver,
-    HttpConnection,
-)
+from llm_gateway.entrypoints.server.connection_limits import ConnectionLimits, ConnectionObserver
+from llm_gateway.entrypoints.server.http_connection import HttpConnection
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.settings import Settings
 
