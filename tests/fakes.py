@@ -348,6 +348,9 @@ class RecordingObserver:
     def note(self, message: str, **facts: Any) -> None:
         self.notes.append((message, facts))
 
+    def readiness_changed(self, failed: Sequence[str]) -> None:
+        self.notes.append(("readiness_changed", {"failed": [*failed]}))
+
     def warn(self, message: str, **facts: Any) -> None:
         self.notes.append((message, facts))
 

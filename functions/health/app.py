@@ -16,7 +16,8 @@ def build(parts: Parts) -> LambdaHandler:
     from llm_gateway.entrypoints.http import health
     from llm_gateway.entrypoints.http.app import create_app
 
-    return http_handler(create_app(health.router(parts.readiness), observer=parts.telemetry), parts.telemetry)
+    routes = health.router(parts.readiness, parts.telemetry)
+    return http_handler(create_app(routes, observer=parts.telemetry), parts.telemetry)
 
 
 parts, handler = loaded("health", build)

@@ -16,7 +16,7 @@ from local_aws.stack import STACK_NAME, Stack
 from tests.urls import WRONG_REQUESTS
 
 pytestmark = pytest.mark.aws
-PATHS = ["/v1/prompts", "/v1/prompts/doors/open.md", "/v1/usage", "/v1/models", "/health/ready"]
+PATHS = ["/v1/prompts", "/v1/prompts/doors/open.md", "/v1/usage", "/v1/models"]
 CALL: dict[str, Any] = {"prompt": "doors/open", "variables": {"who": "Ada"}}
 
 
@@ -47,6 +47,7 @@ def test_without_a_valid_key_nothing_but_health_answers(gateway: Stack, key: str
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized"), path
     assert gateway.request("POST", "/v1/call", body=CALL, key=key).status_code == 401
     assert gateway.request("GET", "/health", key=key).json()["status"] == "ok"
+    assert gateway.request("GET", "/health/ready", key=key).json() == {"status": "ready"}
 
 
 def test_a_key_from_the_command_line_calls_in_its_services_name(gateway: Stack, commands: CliRunner) -> None:

@@ -68,8 +68,7 @@ def test_a_prompt_in_the_bucket_is_listed_described_and_called(gateway: Stack) -
 
 
 def test_readiness_reaches_every_store_with_its_own_permissions(gateway: Stack) -> None:
-    response = gateway.request("GET", "/health/ready")
-    assert response.json() == {"status": "ready", "checks": {"prompt_index": "ok", "usage_store": "ok"}}
+    assert gateway.request("GET", "/health/ready", key="").json() == {"status": "ready"}
 
 
 def test_a_direct_invoke_gives_the_same_as_http(gateway: Stack) -> None:

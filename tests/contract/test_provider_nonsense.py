@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gzip
+import json
+import zlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ import pytest
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.provider_errors import InvalidProviderResponse, ProviderError, ResponseNoChoices
+from llm_gateway.providers.http_client import MAX_BODY_BYTES, BodyTooLong, http_client
 from llm_gateway.providers.openai import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON
@@ -101,6 +106,65 @@ def test_a_body_that_is_not_encoded_as_declared_is_the_vendors_failure(encoding:
     [answer] = outcomes([Reply(body=b"garbage", headers={"content-encoding": encoding})])
     assert isinstance(answer, ProviderError)
     assert answer.status == 502
+
+
+@cache
+def bomb(megabytes: int) -> bytes:
+    """So many megabytes of blanks, gzipped: a thousandth of that."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    return b"".join(packer.compress(b" " * 1_000_000) for _ in range(megabytes)) + packer.flush()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_bomb_is_an_invalid_response_whatever_its_status(status: int) -> None:
+    [answer] = outcomes([Reply(status, bomb(250), {"content-encoding": "gzip"})])
+    assert isinstance(answer, InvalidProviderResponse)
+
+
+def test_of_a_bomb_no_more_is_decoded_than_an_answer_may_have_and_that_in_small_pieces() -> None:
+    sizes: list[int] = []
+
+    async def read(url: str) -> None:
+        async with http_client() as client, client.stream("POST", url, json={}) as response:
+            async for piece in response.aiter_raw():
+                sizes.append(len(piece))
+
+    with loopback.running() as upstream:
+        upstream.answers(Reply(body=bomb(250), headers={"content-encoding": "gzip"}))
+        with pytest.raises(BodyTooLong):
+            asyncio.run(read(upstream.url))
+    assert sum(sizes) <= MAX_BODY_BYTES
+    assert max(sizes) <= MAX_BODY_BYTES // 32
+
+
+def test_encoded_answers_are_not_asked_for_and_read_all_the_same() -> None:
+    body, told = json.dumps(chat_completion("Hello.")).encode(), []
+    encodings = {"gzip": gzip.compress(body), "deflate": zlib.compress(body), "identity": body}
+
+    async def asked(url: str) -> list[str]:
+        provider = OpenAIProvider(key, lambda: NOON, Endpoint(url))
+        answers = [
+            await provider.complete(MODEL, [Message("user", "Hi")], ModelOptions(), 5) for _ in encodings
+        ]
+        await provider.close()
+        return [answer.text for answer in answers]
+
+    async def key() -> str:
+        return "sk-test"
+
+    with loopback.running() as upstream:
+        upstream.answers(
+            *(Reply(body=data, headers={"content-encoding": n}) for n, data in encodings.items())
+        )
+        assert asyncio.run(asked(upstream.url)) == ["Hello."] * 3
+        told = [headers["accept-encoding"] for headers in upstream.headers]
+    assert told == ["identity"] * 3
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_an_encoding_that_is_not_bounded_here_is_not_decoded(encoding: str) -> None:
+    [answer] = outcomes([Reply(body=gzip.compress(b"{}"), headers={"content-encoding": encoding})])
+    assert isinstance(answer, InvalidProviderResponse)
 
 
 @pytest.mark.parametrize(

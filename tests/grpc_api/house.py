@@ -30,6 +30,7 @@ from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.indexing import PromptIndexer
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.record_names import RecordNames
 from llm_gateway.routing import Router
 from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.stores.folder import FolderPromptFiles
@@ -78,6 +79,7 @@ class Plan:
         places: How many calls may be under way.
         prompts: Texts by path.
         calls: What answers calls instead of a gateway.
+        options: Further options of the server.
     """
 
     folder: Path
@@ -87,6 +89,7 @@ class Plan:
     reflection: bool = True
     prompts: dict[str, str] = field(default_factory=lambda: {"hello.prompt": HELLO})
     calls: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @asynccontextmanager
     async def house(self) -> AsyncIterator[House]:
@@ -104,7 +107,9 @@ class Plan:
                 callers=self.callers,
                 limiter=limiter,
             )
-            options = GrpcOptions("127.0.0.1", 0, MAX_MESSAGE_BYTES, self.reflection)
+            options = GrpcOptions(
+                "127.0.0.1", 0, MAX_MESSAGE_BYTES, reflection=self.reflection, **self.options
+            )
             server = GrpcServer(services, options)
             port = await server.start()
             stack.push_async_callback(server.stop, 0)
@@ -150,7 +155,7 @@ class Plan:
         idempotent = IdempotentCalls(
             gateway, outcomes, observer, ttl_s=3600, now=_now, new_id=lambda: next(ids)
         )
-        return GuardedCalls(idempotent, InMemoryCallRates(_now))
+        return GuardedCalls(idempotent, InMemoryCallRates(_now), RecordNames())
 
 
 def _now() -> datetime:

@@ -225,11 +225,44 @@ def test_a_call_that_is_meant_to_hurt(functions: Functions, name: str) -> None:
         {"Content-Type": "application/json, text/plain"},
         {"Content-Type": "text/json"},
         {"Content-Type": "multipart/form-data"},
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": "application/json; charset=UTF-16"},
+        {"Content-Type": "application/json; charset=utf-8; charset=utf-16"},
+        {"Content-Type": "application/json; v=1; Charset='us-ascii'"},
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "identity, br"},
     ],
 )
 def test_only_json_is_json(functions: Functions, headers: dict[str, str]) -> None:
     event = http(json.dumps(call()), headers=headers)
     assert answered(functions, "call_prompt", event) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "application/json;",
+        "application/json; charset=utf-8",
+        'Application/JSON;charset="UTF-8"',
+        "application/json; v=1",
+    ],
+)
+def test_json_in_utf_8_is_json(functions: Functions, value: str) -> None:
+    event = http(json.dumps(call()), headers={"Content-Type": value, "Content-Encoding": "identity"})
+    assert answered(functions, "call_prompt", event) == (200, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "Idempotency-Key", "idempotency-key", "Content-Type", "Content-Length", "Host"]
+)
+@pytest.mark.parametrize("same", [True, False])
+def test_a_header_that_stands_for_one_value_is_refused_twice(
+    functions: Functions, name: str, same: bool
+) -> None:
+    event = http(json.dumps(call()))
+    value = event["multiValueHeaders"].get(name, ["a"])[0]
+    event["multiValueHeaders"][name] = [value, value if same else "b"]
+    assert answered(functions, "call_prompt", event) == (400, "ambiguous_request")
 
 
 @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: a=b", "a\nb", "\u00e9", "\u652f", "a\0", " ", "x" * 256])
@@ -317,6 +350,9 @@ LISTS: dict[str, tuple[dict[str, list[str]], int, str | None]] = {
     "half a character in a cursor": ({"cursor": ["\ud800"]}, 400, "invalid_request"),
     "half a character in a name": ({"\ud800": ["1"]}, 400, "invalid_request"),
     "a limit of 5,000 digits": ({"limit": ["9" * 5_000]}, 400, "invalid_request"),
+    "a limit twice": ({"limit": ["1", "2"]}, 400, "ambiguous_request"),
+    "the same limit twice": ({"limit": ["1", "1"]}, 400, "ambiguous_request"),
+    "an unknown field twice": ({"x": ["1", "1"]}, 400, "ambiguous_request"),
     "a limit that is none": ({"limit": ["NaN"]}, 400, "invalid_request"),
     "a limit below": ({"limit": ["-1"]}, 400, "invalid_parameter"),
     "a forged cursor": ({"cursor": ["Li4vc2VjcmV0"]}, 400, "invalid_parameter"),
@@ -329,6 +365,8 @@ LISTS: dict[str, tuple[dict[str, list[str]], int, str | None]] = {
 MONTH = {"start": ["2026-11-01T00:00:00Z"], "end": ["2026-11-02T00:00:00Z"]}
 QUESTIONS: dict[str, tuple[dict[str, list[str]], int, str | None]] = {
     "a group 1,000 times": ({"group_by": ["model"] * 1_000}, 400, "invalid_parameter"),
+    "two services": ({"calling_service": ["shop", "billing"]}, 400, "ambiguous_request"),
+    "two groups": ({"group_by": ["model", "prompt"]}, 200, None),
     "separators in filters": ({"calling_service": ["a#b|c\0"], "prompt": ["../x"]}, 200, None),
     "half a character in a filter": ({"calling_service": ["\ud800"]}, 400, "invalid_request"),
     "a filter of a megabyte": ({"model": ["x" * 1_000_000]}, 400, "invalid_parameter"),

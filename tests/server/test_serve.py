@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -194,6 +195,22 @@ def test_metrics_count_calls_tokens_costs_requests_retries_and_prompts(
     assert after["llm_gateway_calls_in_flight"] == 0
 
 
+def test_what_callers_invent_makes_no_series(server: Serving, model: Upstream) -> None:
+    def invented(number: int) -> None:
+        with socket.create_connection(("127.0.0.1", server.announced["http_port"])) as connection:
+            connection.sendall(f"BREW{number} /v1/call HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        for method in ("PROPFIND", "MKCOL", "GET"):
+            httpx2.request(method, f"{server.url}/nowhere/{number}")
+        server.call(calling_service=f"invented-{number}", correlation_id=f"c-{number}")
+
+    invented(0)
+    before = metrics_of(server).keys()
+    for number in range(1, 20):
+        invented(number)
+    assert metrics_of(server).keys() == before
+
+
 def metrics_of(server: Serving) -> dict[str, float]:
     lines = [line for line in server.get("/metrics").text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
@@ -234,8 +251,9 @@ def test_a_key_that_is_refused_makes_it_not_ready_and_is_told(
     try:
         with serving(tmp_path, given) as server:
             eventually(lambda: server.get("/health/ready").status_code == 503)
-            checks = server.get("/health/ready").json()["checks"]
-            assert {name for name, result in checks.items() if result == "failed"} == {"provider_keys"}
+            assert server.get("/health/ready").json() == {"status": "not_ready"}
+            why = [line["failed_checks"] for line in server.lines() if line["message"] == "not ready"]
+            assert why == [["provider_keys"]]
             eventually(lambda: health_of(server.grpc_address) == NOT_SERVING)
             assert server.get("/health").status_code == 200
             told = [line for line in server.lines() if line["message"] == "provider key refused"]
@@ -316,7 +334,11 @@ def test_with_gateway_keys_nobody_calls_without_one_by_either_door(tmp_path: Pat
         headers = {"authorization": bearer}
         assert httpx2.post(f"{server.url}/v1/call", json=CALL, headers=headers).status_code == 200
         assert call(request, timeout=PATIENCE_S, metadata=(("authorization", bearer),)).test_mode
-        assert (server.get("/health").status_code, server.get("/metrics").status_code) == (200, 200)
+        for path in ("/health", "/health/ready", "/metrics"):
+            assert server.get(path).status_code == 200
+        assert server.get("/health/ready").json() == {"status": "ready"}, (
+            "anybody may ask, nobody learns more"
+        )
         assert key not in server.log.read_text()
         for wrong in WRONG_REQUESTS:
             sent = headers if wrong.keyed else {}

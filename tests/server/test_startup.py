@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
+import stat
 import subprocess
 from collections.abc import Mapping
 from contextlib import closing
@@ -59,6 +61,8 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
             {"LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": "/nowhere/at-all"},
             "LLM_GATEWAY_KEY_FILE: 'at-all.pepper'",
         ),
+        ({"LLM_GATEWAY_ENVIRONMENT": "prod"}, "LLM_GATEWAY_ACCESS=open is not for production"),
+        ({"LLM_GATEWAY_ENVIRONMENT": "Production"}, "LLM_GATEWAY_ACCESS=open is not for production"),
         ({"LLM_GATEWAY_TLS_KEY_FILE": "key.pem"}, "Set both LLM_GATEWAY_TLS_CERTIFICATE_FILE"),
         (
             {
@@ -101,6 +105,41 @@ def test_what_is_missing_or_wrong_is_told_in_one_sentence(
     (problem,) = problems(tmp_path, {**TEST_MODE, **variables})
     assert told in problem
     assert problem.endswith(".")
+
+
+def mode_of(file: Path) -> str:
+    return f"{stat.S_IMODE(file.stat().st_mode):04o}"
+
+
+def test_the_usage_file_and_those_beside_it_are_their_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with serving(tmp_path, TEST_MODE) as server:
+            assert server.call().status_code == 200
+            files = sorted(tmp_path.glob("usage.db*"))
+            assert {file.name: mode_of(file) for file in files} == {
+                "usage.db": "0600", "usage.db-shm": "0600", "usage.db-wal": "0600",
+            }  # fmt: skip
+            assert not any(line["message"] == "file open to others" for line in server.lines())
+    finally:
+        os.umask(before)
+
+
+def test_an_older_usage_file_that_others_may_read_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "usage.db").touch()
+    (tmp_path / "usage.db").chmod(0o644)
+    with serving(tmp_path, TEST_MODE) as server:
+        told = [line for line in server.lines() if line["message"] == "file open to others"]
+    assert ("WARNING", str(tmp_path / "usage.db"), "0644") in {
+        (line["level"], line["file"], line["mode"]) for line in told
+    }
+
+
+def test_production_with_keys_starts_and_open_access_does_not(tmp_path: Path) -> None:
+    keys = {"LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": str(tmp_path / "keys.json")}
+    assert problems(tmp_path, {**TEST_MODE, "LLM_GATEWAY_ENVIRONMENT": "prod", **keys}) == []
+    code, lines = run(tmp_path, {**TEST_MODE, "LLM_GATEWAY_ENVIRONMENT": "prod"})
+    assert (code, len(lines)) == (2, 1)
 
 
 def test_a_usage_file_of_a_newer_version_is_told_of(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_route_but_health_asks_who_calls(authentication: str) -> None:
     paths = translated(Authentication=authentication)["Resources"]["Api"]["Properties"]["Body"]["paths"]
     for path, operations in paths.items():
         for operation in operations.values():
-            expected = "NONE" if path == "/health" else authentication
+            expected = "NONE" if path in ("/health", "/health/ready") else authentication
             assert operation["security"] == [{expected: []}], path
 
 

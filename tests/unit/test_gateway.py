@@ -28,6 +28,7 @@ from llm_gateway.provider_errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from llm_gateway.record_names import RecordNames
 from llm_gateway.routing import Router
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import UsageRecord
@@ -66,6 +67,7 @@ class House:
     retry_limit: int = 0
     clock: float = 0.0
     uploads: int = 0
+    names: RecordNames = field(default_factory=RecordNames)
     ids: Iterator[str] = field(default_factory=lambda: (f"call-{n}" for n in count()))
 
     def upload(self, path: str, data: bytes = PROMPT) -> str:
@@ -89,6 +91,7 @@ class House:
             new_id=lambda: next(self.ids),
             test_mode=False,
             rehearsals=rehearsals,
+            names=self.names,
         )
 
     def call(self, time_left: Deadline | None = None, **request: Any) -> CallResponse:

@@ -6,7 +6,9 @@ import asyncio
 import csv
 import io
 import json
+import os
 import sqlite3
+import stat
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -183,6 +185,18 @@ def test_an_export_has_a_line_for_each_call_in_order_of_time(usage: InMemoryUsag
     first, second = (json.loads(line) for line in lines)
     assert tuple(first) == COLUMNS
     assert (first["cost_usd"], first["output_tokens"], second["cost_usd"]) == (None, None, "0.0003")
+
+
+def test_an_export_to_a_file_is_its_owners_alone(usage: InMemoryUsage, tmp_path: Path) -> None:
+    kept(usage, call(1))
+    output, before = tmp_path / "calls.csv", os.umask(0)
+    try:
+        run(usage, "export", *RANGE, "--output", str(output))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert output.read_text().count("call-1") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.csv"]
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\uff1d", "'=", "\t", "\r"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm_gateway.keys import Keys
     from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.providers.openai import OpenAIProvider
+    from llm_gateway.record_names import RecordNames
 
 
 class Parts(StoreParts):
@@ -59,7 +60,19 @@ class Parts(StoreParts):
         """The same, for callers who may not all do the same."""
         from llm_gateway.guarded_calls import GuardedCalls
 
-        return GuardedCalls(self.calls, self._call_rates)
+        return GuardedCalls(self.calls, self._call_rates, self.record_names)
+
+    @cached_property
+    def record_names(self) -> RecordNames:
+        """Bounds the names that callers bring into records."""
+        from llm_gateway.record_names import RecordNames
+
+        names = RecordNames(lambda field: self.telemetry.warn("names folded", field=field))
+        if self.budgets is not None:
+            names.services.know(self.budgets.services)
+        for spec in self.model_catalogue:
+            names.models.know((spec.name, *spec.aliases))
+        return names
 
     @cached_property
     def callers(self) -> Callers | None:
@@ -110,6 +123,7 @@ class Parts(StoreParts):
             rehearsals=lambda: self._rehearsals,
             budgets=self.budgets,
             workers=self.workers,
+            names=self.record_names,
         )
 
     @property

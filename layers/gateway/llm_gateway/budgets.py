@@ -8,7 +8,7 @@ what it held is given back when somebody needs the room.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -101,6 +101,11 @@ class Budgets:
         self._notices = notices
         self._observer = observer
         self._store_timeout_s = store_timeout_s
+
+    @property
+    def services(self) -> Iterable[str]:
+        """The services that have a budget of their own."""
+        return self._limits.keys()
 
     def payable(self, service: str | None, routes: Sequence[Route]) -> Sequence[Route]:
         """The routes that the service's budget can be applied to: in dollars only those with a price.

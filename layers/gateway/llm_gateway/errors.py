@@ -5,6 +5,8 @@ GatewayError 500 internal_error
 │   ├── InvalidRequest          400 invalid_request
 │   │   ├── MalformedJson       400 malformed_json
 │   │   ├── MalformedMessage    400 malformed_message
+│   │   ├── MalformedHttp       400 malformed_http
+│   │   ├── AmbiguousRequest    400 ambiguous_request
 │   │   ├── UnknownField        400 unknown_field
 │   │   ├── InvalidParameter    400 invalid_parameter
 │   │   ├── InvalidPath         400 invalid_prompt_path
@@ -18,6 +20,7 @@ GatewayError 500 internal_error
 │   ├── PromptNotFound          404 prompt_not_found
 │   ├── RouteNotFound           404 route_not_found
 │   ├── MethodNotAllowed        405 method_not_allowed
+│   ├── RequestTimedOut         408 request_timed_out          retryable
 │   ├── LabelMoved              409 label_moved
 │   ├── IdempotencyKeyReused    409 idempotency_key_reused
 │   ├── IdempotencyKeyInUse     409 idempotency_key_in_use     retryable
@@ -25,6 +28,7 @@ GatewayError 500 internal_error
 │   ├── AnswerNotKept           409 answer_not_kept
 │   ├── BodyTooLarge            413 body_too_large
 │   ├── UnsupportedMediaType    415 unsupported_media_type
+│   ├── HeadersTooLarge         431 headers_too_large
 │   ├── PromptBroken            422 prompt_broken
 │   ├── BudgetExceeded          429 budget_exceeded
 │   └── and those about who calls: access_errors.py
@@ -113,6 +117,18 @@ class MalformedMessage(InvalidRequest):
     """The bytes are not the protobuf message that the method takes."""
 
     code = "malformed_message"
+
+
+class MalformedHttp(InvalidRequest):
+    """The bytes are not one HTTP/1.1 request, or readers may differ in what they mean."""
+
+    code = "malformed_http"
+
+
+class AmbiguousRequest(InvalidRequest):
+    """A header or a query field that stands for one value is there twice."""
+
+    code = "ambiguous_request"
 
 
 class UnknownField(InvalidRequest):
@@ -222,6 +238,14 @@ class MethodNotAllowed(RequestError):
         self.allow = allow
 
 
+class RequestTimedOut(RequestError):
+    """The request did not arrive in time; nothing was called."""
+
+    status = 408
+    code = "request_timed_out"
+    retryable = True
+
+
 class LabelMoved(RequestError):
     """A label was moved by somebody else at the same time."""
 
@@ -270,8 +294,15 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
+class HeadersTooLarge(RequestError):
+    """The request line and headers are over the limit."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class UnsupportedMediaType(RequestError):
-    """The request body is not declared as JSON."""
+    """The request body is not declared as plain JSON in UTF-8."""
 
     status = 415
     code = "unsupported_media_type"

@@ -19,6 +19,7 @@ from llm_gateway.models import Json, Message
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import ProviderError
+from llm_gateway.record_names import RecordNames
 from llm_gateway.routing import Route, Router
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract, quickly_read
 from llm_gateway.usage import Spending, UsageLedger, UsageRecord
@@ -77,6 +78,7 @@ class Gateway:
         rehearsals: Answers calls that ask for test mode by themselves, without a model.
         budgets: What services may spend; None if nobody has a budget.
         workers: Do what would keep other calls waiting.
+        names: Bounds the names that callers bring into records.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Gateway:
         rehearsals: Callable[[], Completer],
         budgets: Budgets | None = None,
         workers: Workers = INLINE,
+        names: RecordNames | None = None,
     ) -> None:
         self._prompts = prompts
         self._router = router
@@ -107,6 +110,7 @@ class Gateway:
         self._rehearsals = rehearsals
         self._budgets = budgets
         self._workers = workers
+        self._names = names or RecordNames()
 
     async def call_prompt(
         self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
@@ -273,6 +277,7 @@ class Gateway:
 
     async def _account(self, record: UsageRecord, error: GatewayError | None, asking_s: float | None) -> None:
         """Keep the record; an answer that is paid for is never withheld because the ledger is down."""
+        record = self._names.folded(record)
         try:
             async with asyncio.timeout(self._limits.ledger_timeout_s):
                 await self._ledger.record(record)

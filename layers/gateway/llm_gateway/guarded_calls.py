@@ -5,6 +5,7 @@ from __future__ import annotations
 from llm_gateway.access import Caller, CallRates
 from llm_gateway.deadline import Deadline
 from llm_gateway.idempotency import CallsPrompts
+from llm_gateway.record_names import RecordNames
 from llm_gateway.wire.calls import CallRequest, CallResponse
 
 
@@ -14,11 +15,13 @@ class GuardedCalls:
     Args:
         calls: Makes the calls.
         rates: Counts them.
+        names: Learns the services that proved who they are.
     """
 
-    def __init__(self, calls: CallsPrompts, rates: CallRates) -> None:
+    def __init__(self, calls: CallsPrompts, rates: CallRates, names: RecordNames) -> None:
         self._calls = calls
         self._rates = rates
+        self._names = names
 
     async def call_prompt(
         self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
@@ -35,5 +38,7 @@ class GuardedCalls:
         service = caller.service_for(request.calling_service)
         if caller.scopes.calls_per_minute is not None:
             await self._rates.take(caller)
+        if caller.service is not None:
+            self._names.services.know((caller.service,))
         named = request.model_copy(update={"calling_service": service})
         return await self._calls.call_prompt(named, request_id, time_left, caller)

@@ -78,6 +78,11 @@ class Settings:
         http_port: Its port for HTTP; 0 takes a free one.
         grpc_port: Its port for gRPC; 0 takes a free one.
         max_concurrent_calls: Calls that `serve` answers at once; one more is refused.
+        max_connections: HTTP connections that `serve` keeps open at once.
+        header_timeout_s: Longest that a request's headers, or a TLS handshake, may take.
+        body_timeout_s: Longest that a request's body may take after its headers.
+        idle_timeout_s: How long a connection may wait for its next request.
+        write_timeout_s: How long an answer may wait for a client that does not read.
         shutdown_grace_s: Time that calls under way have to end when `serve` is told to stop.
         tls_certificate_file: Certificate chain of both ports, PEM; None is plain text.
         tls_key_file: Its private key.
@@ -138,6 +143,11 @@ class Settings:
     http_port: int = 8080
     grpc_port: int = 50051
     max_concurrent_calls: int = 256
+    max_connections: int = 1_000
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    idle_timeout_s: float = 75.0
+    write_timeout_s: float = 30.0
     shutdown_grace_s: float = 30.0
     tls_certificate_file: str | None = None
     tls_key_file: str | None = None
@@ -308,6 +318,11 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "http_port": _number(int, 0, 65_535),
     "grpc_port": _number(int, 0, 65_535),
     "max_concurrent_calls": _number(int, 1, 10_000),
+    "max_connections": _number(int, 1, 100_000),
+    "header_timeout_s": _number(float, 0.1, 300),
+    "body_timeout_s": _number(float, 0.1, 600),
+    "idle_timeout_s": _number(float, 0.1, 3_600),
+    "write_timeout_s": _number(float, 0.1, 600),
     "shutdown_grace_s": _number(float, 0, 600),
     "tls_certificate_file": _text,
     "tls_key_file": _text,

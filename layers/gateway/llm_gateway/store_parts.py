@@ -74,10 +74,15 @@ class StoreParts:
         if self.settings.key_file is not None:
             from llm_gateway.stores.pepper_file import FilePepper
 
-            return FilePepper(Path(self.settings.key_pepper_file or f"{self.settings.key_file}.pepper"))
+            return FilePepper(self.pepper_path)
         from llm_gateway.stores.secrets import SecretPepper
 
         return SecretPepper(lambda: self._aws.secrets, self.settings.required("key_pepper_arn"))
+
+    @property
+    def pepper_path(self) -> Path:
+        """The file of that secret, where keys are in a file."""
+        return Path(self.settings.key_pepper_file or f"{self.settings.key_file}.pepper")
 
     @property
     def _call_rates(self) -> CallRates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _RECORD = tuple(f.name for f in fields(UsageRecord) if f.name not in ("usage", "metadata"))
 _TOKENS = tuple(f.name for f in fields(TokenUsage))
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "gRPC"))
 _FACTS = ("reason", "vendor_status", "vendor_code", "vendor_request_id", "elapsed_s", "attempts")
 
 
@@ -136,7 +137,8 @@ class Telemetry:
         self.count({"UsageNotRecorded": 1})
 
     def served(self, method: str, path: str, status: int, duration_ms: float, request_id: str) -> None:
-        """Every HTTP request, whatever its end."""
+        """Every HTTP request, whatever its end; a method that is none of HTTP's has no series of its own."""
+        method = method if method in _METHODS else "other"
         line = {"method": method, "path": path, "status": status, "request_id": request_id}
         self.logger.debug("request served", extra={**line, "duration_ms": round(duration_ms, 1)})
         self._metrics.served(method, path, status, duration_ms)
@@ -147,6 +149,13 @@ class Telemetry:
         line["param"] = _loggable_param(error)
         (self.logger.error if error.status >= 500 else self.logger.info)("request refused", extra=line)
         self.count({"RequestErrors": 1}, error_code=error.code)
+
+    def readiness_changed(self, failed: Sequence[str]) -> None:
+        """Other dependencies fail than when readiness was last asked for."""
+        if failed:
+            self.logger.warning("not ready", extra={"failed_checks": [*failed]})
+        else:
+            self.logger.info("ready again")
 
     def denied(self, request_id: str | None) -> None:
         """A request came with no key, or with one that opens nothing."""

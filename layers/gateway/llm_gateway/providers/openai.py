@@ -30,7 +30,7 @@ from llm_gateway.provider_errors import (
     ProviderUnavailable,
 )
 from llm_gateway.providers.chat_completion import MESSAGES, read_completion
-from llm_gateway.providers.http_client import BodyTooLong, http_client
+from llm_gateway.providers.http_client import BodyNotDecodable, BodyTooLong, http_client
 from llm_gateway.providers.response_format import response_format
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
@@ -184,7 +184,7 @@ class OpenAIProvider:
             yield
         except openai.OpenAIError as error:
             raise self._translated(error) from error
-        except BodyTooLong as error:
+        except (BodyTooLong, BodyNotDecodable) as error:
             raise InvalidProviderResponse(MESSAGES[InvalidProviderResponse]) from error
 
     def _translated(self, error: openai.OpenAIError) -> ProviderError:
@@ -217,7 +217,7 @@ class OpenAIProvider:
 def _kind(error: openai.OpenAIError, status: object) -> type[ProviderError]:
     if isinstance(status, int) and 300 <= status < 400:  # nobody is redirected
         return InvalidProviderResponse
-    if isinstance(error.__cause__, BodyTooLong):
+    if isinstance(error.__cause__, (BodyTooLong, BodyNotDecodable)):
         return InvalidProviderResponse
     if status == 408:  # the SDK has no class for it
         return ProviderUnavailable

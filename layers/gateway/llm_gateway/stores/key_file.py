@@ -96,7 +96,7 @@ class FileKeys:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         lock = self._path.with_name(f".{self._path.name}.lock")
-        with lock.open("a") as stream:
+        with os.fdopen(os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600), "w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 

@@ -8,6 +8,7 @@ has acknowledged. Readers have connections of their own and wait for nobody.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -142,6 +143,7 @@ class SqliteFile:
             return connection.execute(sql, arguments).fetchall()
 
     def _open(self) -> sqlite3.Connection:
+        self._make_private()
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -152,6 +154,11 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    def _make_private(self) -> None:
+        """Make a new file readable by its owner alone; SQLite gives the files beside it the same mode."""
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     def _write_until_closed(self) -> None:
         with closing(self._connection) as connection:

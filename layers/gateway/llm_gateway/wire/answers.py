@@ -17,10 +17,9 @@ class Health(Wire):
 
 
 class Readiness(Wire):
-    """Whether calls can be served, and what is missing."""
+    """Whether calls can be served."""
 
     status: Literal["ready", "not_ready"]
-    checks: dict[str, Literal["ok", "failed"]]
 
 
 class ErrorDetail(Wire):

@@ -12,6 +12,7 @@ EXTRAS = {
     "grpc": "server",
     "grpc_health": "server",
     "grpc_reflection": "server",
+    "httptools": "server",
     "prometheus_client": "server",
     "uvicorn": "server",
 }

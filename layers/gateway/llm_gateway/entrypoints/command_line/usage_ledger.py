@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -153,7 +154,9 @@ def _written(output: Path | None) -> Iterator[TextIO]:
         return
     partial = output.with_name(f".{output.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
+        partial.unlink(missing_ok=True)
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # it tells who calls what
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             yield stream
         partial.replace(output)
     finally:

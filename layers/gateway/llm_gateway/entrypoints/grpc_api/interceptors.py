@@ -18,7 +18,14 @@ from llm_gateway.access import OPEN, Caller, Callers, Method
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api import status
-from llm_gateway.errors import CallCancelled, GatewayError, MalformedMessage, internal_error
+from llm_gateway.errors import (
+    AmbiguousRequest,
+    CallCancelled,
+    GatewayError,
+    MalformedMessage,
+    RequestTimedOut,
+    internal_error,
+)
 from llm_gateway.models import TIMEOUT_RANGE_S
 
 if TYPE_CHECKING:
@@ -55,15 +62,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         observer: Logs and metrics.
         callers: Tells who calls; None lets everybody in.
         limiter: Places for calls.
+        message_timeout_s: Longest that a message may take after its headers.
     """
 
     def __init__(
-        self, service: str, observer: RequestObserver, callers: Callers | None, limiter: CallLimit
+        self,
+        service: str,
+        observer: RequestObserver,
+        callers: Callers | None,
+        limiter: CallLimit,
+        message_timeout_s: float,
     ) -> None:
         self._prefix = f"/{service}/"
         self._observer = observer
         self._callers = callers
         self._limiter = limiter
+        self._message_timeout_s = message_timeout_s
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @override
@@ -77,24 +91,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith(self._prefix):
             return handler
 
-        async def answered(message: bytes, context: Context) -> Any:
-            return await self._answered(method, handler, message, context)
+        async def answered(_: object, context: Context) -> Any:
+            return await self._answered(method, handler, context)
 
-        # Without a deserializer: what cannot be read is an error of the same shape as any other.
-        return grpc.unary_unary_rpc_method_handler(answered, response_serializer=handler.response_serializer)
+        # As a stream of requests, which is the same on the wire, the one message is read here, with a time
+        # limit; without a deserializer, so that one that cannot be read is an error of the usual shape.
+        serializer = handler.response_serializer
+        return grpc.stream_unary_rpc_method_handler(answered, response_serializer=serializer)
 
     async def idle(self, within_s: float) -> None:
         """Wait until no call is under way, not even to write down what it cost."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=within_s)
 
-    async def _answered(self, method: str, handler: Any, message: bytes, context: Context) -> Any:
+    async def _answered(self, method: str, handler: Any, context: Context) -> Any:
         self._remember_task()
         request_id, began = uuid.uuid4().hex, time.perf_counter()
         context.set_trailing_metadata(((status.REQUEST_ID_TRAILER, request_id),))
         code = CallCancelled.status  # unless it ends in another way
         try:
-            answer, refusal = await self._tried(method, handler, message, context, request_id)
+            answer, refusal = await self._tried(method, handler, context, request_id)
             code = 200 if refusal is None else refusal.status
         finally:
             duration_ms = 1000 * (time.perf_counter() - began)
@@ -105,12 +121,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return answer
 
     async def _tried(
-        self, method: str, handler: Any, message: bytes, context: Context, request_id: str
+        self, method: str, handler: Any, context: Context, request_id: str
     ) -> tuple[Any, GatewayError | None]:
         """The answer, or what the client is told instead."""
+        time_left = _time_left(context)
         try:
+            message = await self._message(context)
             with self._limiter.place():
-                time_left = _time_left(context)
                 caller = await self._caller(method, context)
                 ASKED.set(Asked(request_id, time_left, caller))
                 return await handler.unary_unary(_read(handler, message), context), None
@@ -121,10 +138,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._observer.crashed(error, request_id)
             return None, internal_error()
 
+    async def _message(self, context: Context) -> bytes:
+        """The bytes of the one message.
+
+        Raises:
+            RequestTimedOut: It did not come in time.
+            MalformedMessage: There is none.
+        """
+        try:
+            async with asyncio.timeout(self._message_timeout_s):
+                message = await context.read()
+        except TimeoutError:
+            raise RequestTimedOut(f"The message did not come within {self._message_timeout_s:g} s.") from None
+        if not isinstance(message, bytes):
+            raise MalformedMessage("There is no message; send one.")
+        return message
+
     async def _caller(self, method: str, context: Context) -> Caller:
+        authorization = _authorization(context)
         if self._callers is None:
             return OPEN
-        caller = await self._callers.authenticate(_authorization(context))
+        caller = await self._callers.authenticate(authorization)
         caller.permit(cast("Method", method.removeprefix(self._prefix)))
         return caller
 
@@ -142,9 +176,15 @@ def _time_left(context: Context) -> Deadline:
 
 
 def _authorization(context: Context) -> str | None:
-    """The one credential; of two nobody could tell which one a proxy in front has looked at."""
+    """The one credential.
+
+    Raises:
+        AmbiguousRequest: There are two, and a proxy in front may have looked at the other one.
+    """
     given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
-    return given[0] if len(given) == 1 and isinstance(given[0], str) else None
+    if len(given) > 1:
+        raise AmbiguousRequest("'authorization' is there twice; send one.", param="authorization")
+    return given[0] if given and isinstance(given[0], str) else None
 
 
 def _read(handler: Any, message: bytes) -> Any:

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver
 
 _LAST_WRITES_S = 3.0
+_AGES = (
+    ("grpc.keepalive_time_ms", 60_000),  # whoever does not answer a ping is gone
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 1_800_000),
+    ("grpc.max_connection_age_grace_ms", 150_000),  # more than the longest call
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,11 @@ class GrpcOptions:
     Attributes:
         host: Address to bind.
         port: Port to bind; 0 takes a free one.
-        max_message_bytes: Largest request.
+        max_message_bytes: Largest request, before and after it is decompressed.
+        max_connections: Connections that are open at once.
+        max_calls: RPCs under way at once, those included whose message is still to come.
+        header_timeout_s: Longest that a handshake may take.
+        body_timeout_s: Longest that a message may take after its headers.
         reflection: True tells clients what services there are.
         credentials: For TLS; None is plain text.
     """
@@ -65,6 +76,10 @@ class GrpcOptions:
     host: str
     port: int
     max_message_bytes: int
+    max_connections: int = 1_000
+    max_calls: int = 600
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
     reflection: bool = True
     credentials: grpc.ServerCredentials | None = None
 
@@ -80,8 +95,14 @@ class GrpcServer:
     def __init__(self, services: GrpcServices, options: GrpcOptions) -> None:
         self._options = options
         self._health = health.HealthService(SERVICE)
-        self._boundary = CallInterceptor(SERVICE, services.observer, services.callers, services.limiter)
-        self._server = grpc.aio.server(interceptors=[self._boundary], options=self._channel_options())
+        self._boundary = CallInterceptor(
+            SERVICE, services.observer, services.callers, services.limiter, options.body_timeout_s
+        )
+        self._server = grpc.aio.server(
+            interceptors=[self._boundary],
+            options=self._channel_options(),
+            maximum_concurrent_rpcs=options.max_calls,
+        )
         servicer = GatewayServicer(services.calls, services.prompt_index, services.rollups, services.workers)
         llm_gateway_pb2_grpc.add_LlmGatewayServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -129,7 +150,12 @@ class GrpcServer:
             raise ConfigurationError(f"gRPC cannot listen on {address}; is the port taken?") from error
 
     def _channel_options(self) -> list[tuple[str, int]]:
+        options = self._options
         return [
-            ("grpc.max_receive_message_length", self._options.max_message_bytes),
+            ("grpc.max_receive_message_length", options.max_message_bytes),
+            ("grpc.max_allowed_incoming_connections", options.max_connections),
+            ("grpc.max_concurrent_streams", options.max_calls),
+            ("grpc.server_handshake_timeout_ms", round(1000 * options.header_timeout_s)),
+            *_AGES,
             ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a helper
         ]

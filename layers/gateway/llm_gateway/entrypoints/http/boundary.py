@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_gateway.entrypoints.http.ambiguity import refuse_ambiguous
 from llm_gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, RouteNotFound, internal_error
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def exception_handlers(
 
 
 class RequestBoundary:
-    """Names each request, and turns a defect into a plain 500 that tells nothing."""
+    """Names each request, refuses an ambiguous one, and turns a defect into a 500 that tells nothing."""
 
     def __init__(self, app: ASGIApp, observer: RequestObserver) -> None:
         self._app = app
@@ -96,7 +97,10 @@ class RequestBoundary:
             await send(message)
 
         try:
+            refuse_ambiguous(scope)
             await self._app(scope, receive, send_named)
+        except GatewayError as error:  # whatever endpoints raise is answered further inside
+            await error_answer(Request(scope), error, self._observer)(scope, receive, send_named)
         except Exception as error:
             self._observer.crashed(error, request_id)
             if status == 0:

@@ -21,7 +21,7 @@ from llm_gateway.entrypoints.http.boundary import (
 )
 from llm_gateway.entrypoints.http.callers import RequestCallers
 from llm_gateway.entrypoints.http.json_body import read_body
-from llm_gateway.errors import InvalidParameter
+from llm_gateway.errors import InvalidParameter, RequestTimedOut
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models import TIMEOUT_RANGE_S
 from llm_gateway.settings import Settings
@@ -84,6 +84,7 @@ def endpoint(
         # Before it is read a call cannot say how long it may take: at least as long as any call may.
         shortest = time_left.sooner(TIMEOUT_RANGE_S[0])
         call = await workers.run(read, shortest, owner=caller.service or "", first=first)
+        _check_in_time(call, time_left)
         answer = await calls.call_prompt(call, request_id_of(request.scope), time_left, caller)
         headers = {"idempotent-replayed": "true"} if answer.replayed else None
         return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
@@ -112,6 +113,12 @@ def _with_key(body: Mapping[str, Any], header: str | None) -> Mapping[str, Any]:
             "The header 'Idempotency-Key' and the field differ; give one of them.", param=_KEY_FIELD
         )
     return {**body, _KEY_FIELD: header}
+
+
+def _check_in_time(call: CallRequest, time_left: Deadline) -> None:
+    """The call's own time counts from its first byte, so a slow body uses it up."""
+    if call.timeout_s is not None and not time_left.sooner(call.timeout_s).remaining_s():
+        raise RequestTimedOut("The body took longer to arrive than 'timeout_s' allows.", param="timeout_s")
 
 
 def _time_left(context: Any, settings: Settings) -> Deadline:

@@ -21,28 +21,30 @@ if TYPE_CHECKING:
     from llm_gateway.settings import Settings
     from llm_gateway.workers import Workers
 
-_OPEN_PATHS = {"/health"}
-_EVERYWHERE = (429, 500, 504)
-_KEYED = (400, 401, 403, 503, *_EVERYWHERE)
+_OPEN_PATHS = {"/health", "/health/ready"}
+_EVERYWHERE = (400, 429, 500, 504)
+_KEYED = (401, 403, 503, *_EVERYWHERE)
 _STATUSES: Mapping[str, Sequence[int]] = {
-    "CallPrompt": (*_KEYED, 404, 409, 413, 415, 422, 502),
+    "CallPrompt": (*_KEYED, 404, 408, 409, 413, 415, 422, 431, 502),
     "ListModels": _KEYED,
     "ListPrompts": _KEYED,
     "GetPromptMetadata": (*_KEYED, 404),
     "GetUsageStats": _KEYED,
     "Health": _EVERYWHERE,
-    "Readiness": _KEYED,
+    "Readiness": (503, *_EVERYWHERE),
 }
 _MEANINGS = {
     400: "The request cannot be served as it stands.",
     401: "Nobody knows who calls.",
     403: "The caller may not do this.",
     404: "There is no such prompt, version or label.",
+    408: "The body did not arrive in time.",
     409: "The idempotency key is in use, or was used for another request.",
     413: "The body is too large.",
-    415: "The body is not declared as JSON.",
+    415: "The body is not declared as plain JSON in UTF-8.",
     422: "The prompt is broken, or the vendor or the model refuses.",
     429: "Too many requests, or a budget is used up.",
+    431: "The headers are too large.",
     500: "The gateway failed.",
     502: "The model's vendor failed.",
     503: "A store does not answer, or there is no place; try again.",
@@ -70,7 +72,7 @@ def complete_app(parts: Parts, guarded: CallsPrompts | None = None) -> FastAPI:
         prompts.list_router(parts.prompt_index, callers),
         prompts.metadata_router(parts.prompt_index, callers),
         usage.router(parts.rollups, callers),
-        health.router(parts.readiness),
+        health.router(parts.readiness, parts.telemetry),
         observer=parts.telemetry,
         callers=_ClosedPaths(callers),
     )

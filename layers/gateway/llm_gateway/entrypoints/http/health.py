@@ -1,10 +1,11 @@
-"""GET /health and GET /health/ready."""
+"""GET /health and GET /health/ready: both without a key, and silent about what is behind the gateway."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from fastapi import APIRouter, Response
 
@@ -14,15 +15,63 @@ from llm_gateway.wire.answers import Health, Readiness
 
 Check = Callable[[], Awaitable[object]]
 _CHECK_TIMEOUT_S = 2.0
+_TRUSTED_S = 1.0  # so that whoever asks without a key cannot make the stores answer as often
 
 
-def router(checks: Mapping[str, Check]) -> APIRouter:
+class ReadinessObserver(Protocol):
+    """Is told which dependencies fail, as the answer does not say."""
+
+    def readiness_changed(self, failed: Sequence[str]) -> None:
+        """Other checks fail than before; none is good news."""
+        ...
+
+
+class Dependencies:
+    """What calls need, checked at most once a second whoever asks.
+
+    Args:
+        checks: By name of a dependency, something that fails if it cannot be used.
+        observer: Hears of changes.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        observer: ReadinessObserver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._checks = checks
+        self._observer = observer
+        self._clock = clock
+        self._failed: tuple[str, ...] = ()
+        self._checked_at: float | None = None
+        self._asking = asyncio.Lock()
+
+    async def ready(self) -> bool:
+        """True if all of them answer, or did a moment ago."""
+        async with self._asking:
+            if self._checked_at is None or self._clock() - self._checked_at >= _TRUSTED_S:
+                results = await asyncio.gather(*(_passes(check) for check in self._checks.values()))
+                self._note(tuple(name for name, ok in zip(self._checks, results, strict=True) if not ok))
+        return not self._failed
+
+    def _note(self, failed: tuple[str, ...]) -> None:
+        self._checked_at = self._clock()
+        if failed != self._failed:
+            self._failed = failed
+            self._observer.readiness_changed(failed)
+
+
+def router(checks: Mapping[str, Check], observer: ReadinessObserver) -> APIRouter:
     """The endpoints.
 
     Args:
         checks: By name of a dependency, something that fails if it cannot be used.
+        observer: Hears which of them fail.
     """
     routes = APIRouter()
+    dependencies = Dependencies(checks, observer)
 
     @routes.get("/health", operation_id="Health")
     async def health() -> Health:
@@ -31,21 +80,18 @@ def router(checks: Mapping[str, Check]) -> APIRouter:
 
     @routes.get("/health/ready", operation_id="Readiness", responses={503: {"model": Readiness}})
     async def ready(response: Response) -> Readiness:
-        """Tell whether every dependency answers; 503 if one does not."""
-        results = await asyncio.gather(*(_result(check) for check in checks.values()))
-        healthy = all(result == "ok" for result in results)
+        """Tell whether calls can be served; 503 if not. Which dependency fails is in the log."""
+        healthy = await dependencies.ready()
         response.status_code = 200 if healthy else 503
-        return Readiness(
-            status="ready" if healthy else "not_ready", checks=dict(zip(checks, results, strict=True))
-        )
+        return Readiness(status="ready" if healthy else "not_ready")
 
     return routes
 
 
-async def _result(check: Check) -> Literal["ok", "failed"]:
+async def _passes(check: Check) -> bool:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
             await check()
     except (GatewayError, TimeoutError):
-        return "failed"
-    return "ok"
+        return False
+    return True

@@ -1,44 +1,56 @@
-"""Request bodies: declared as JSON, bounded, and exactly one JSON object."""
+"""Request bodies: declared as plain JSON in UTF-8, and bounded."""
 
 from __future__ import annotations
 
-from typing import Any
+from email.message import Message
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from llm_gateway.errors import BodyTooLarge, UnsupportedMediaType
-from llm_gateway.validation import decode_json
+from llm_gateway.errors import BodyTooLarge, CallCancelled, UnsupportedMediaType
 
-
-async def read_json(request: Request, max_bytes: int) -> Any:
-    """The body as JSON; see read_body.
-
-    Raises:
-        MalformedJson: Not one JSON object.
-    """
-    return decode_json(await read_body(request, max_bytes))
+_UTF_8 = {"utf-8", "utf8"}
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The body, declared as JSON.
 
     Raises:
-        UnsupportedMediaType: The content type is not JSON.
+        UnsupportedMediaType: The content type is not JSON in UTF-8, or the body is encoded.
         BodyTooLarge: More than `max_bytes`; no more than that is read.
+        CallCancelled: The client went away before the body was complete.
     """
     _check_media_type(request.headers.get("content-type", ""))
+    _check_encoding(request.headers.get("content-encoding", ""))
     _check_size(int(declared) if (declared := _declared_length(request)) else 0, max_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        _check_size(len(body), max_bytes)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            _check_size(len(body), max_bytes)
+    except ClientDisconnect:
+        raise CallCancelled("The client went away before its request was complete.") from None
     return bytes(body)
 
 
 def _check_media_type(value: str) -> None:
-    media_type = value.partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    media_type, _, parameters = value.partition(";")
+    if media_type.strip().lower() != "application/json":
         raise UnsupportedMediaType("Send the body as JSON, with 'Content-Type: application/json'.")
+    if parameters.strip() and _charsets(parameters) - _UTF_8:
+        raise UnsupportedMediaType("Send the body in UTF-8, and leave out any other 'charset'.")
+
+
+def _charsets(parameters: str) -> set[str]:
+    """Every character set that the parameters of a content type name, in lower case."""
+    parsed = Message()
+    parsed["content-type"] = f"application/json;{parameters}"
+    named = parsed.get_params(failobj=[])
+    return {value.strip().lower() for name, value in named if name.strip().lower() == "charset"}
+
+
+def _check_encoding(value: str) -> None:
+    if value.strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType("Send the body as it is, without 'Content-Encoding'.")
 
 
 def _declared_length(request: Request) -> str | None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
+from llm_gateway.entrypoints.server.connection_limits import ConnectionLimits, ConnectionObserver
+from llm_gateway.entrypoints.server.http_connection import HttpConnection
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.settings import Settings
 
 _BACKLOG = 2048
 _LAST_WORDS_S = 1.0  # to tell the callers of cancelled requests
-_KEEP_ALIVE_S = 75  # longer than load balancers in front keep theirs
 
 
 class HttpServer:
@@ -24,14 +25,16 @@ class HttpServer:
 
     Args:
         app: What is served.
-        settings: Where, and with which certificate.
+        settings: Where, with which certificate, and what a client may take up.
+        observer: Logs and metrics of requests that the application never sees.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, observer: ConnectionObserver) -> None:
         self._address = (settings.host, settings.http_port)
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=HttpConnection,
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -39,11 +42,12 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
                 backlog=_BACKLOG,
                 ssl_certfile=settings.tls_certificate_file,
                 ssl_keyfile=settings.tls_key_file,
-            )
+            ),
+            _limits(settings),
+            observer,
         )
         self._serving: asyncio.Task[None] | None = None
 
@@ -59,6 +63,11 @@ class HttpServer:
             await asyncio.sleep(0.005)
         port: int = listener.getsockname()[1]
         return port
+
+    @property
+    def connections(self) -> Collection[object]:
+        """The connections that are open."""
+        return self._server.server_state.connections
 
     async def stop(self, grace_s: float) -> None:
         """Take no new requests, let those under way end for `grace_s` seconds, then cancel them."""
@@ -85,7 +94,44 @@ class HttpServer:
             raise ConfigurationError(f"HTTP cannot listen on {host}:{port} ({error.strerror}).") from error
 
 
+def _limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        connections=settings.max_connections,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+    )
+
+
 class _Server(uvicorn.Server):
+    def __init__(
+        self, config: uvicorn.Config, limits: ConnectionLimits, observer: ConnectionObserver
+    ) -> None:
+        super().__init__(config)
+        self._limits = limits
+        self._observer = observer
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections with limits; uvicorn's own would have the TLS handshake take a minute."""
+        tls = self.config.ssl
+        handshake_s = None if tls is None else self._limits.header_timeout_s
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=handshake_s,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
+    def _connection(self) -> HttpConnection:
+        return HttpConnection(self.config, self.server_state, self._limits, self._observer)
+
     @override
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

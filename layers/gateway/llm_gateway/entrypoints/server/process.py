@@ -15,7 +15,7 @@ from llm_gateway import __version__
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
 from llm_gateway.entrypoints.server.application import application
 from llm_gateway.entrypoints.server.http_server import HttpServer
-from llm_gateway.entrypoints.server.startup import check
+from llm_gateway.entrypoints.server.startup import check, files_open_to_others
 from llm_gateway.local_parts import LocalParts
 from llm_gateway.settings import Settings
 from llm_gateway.stores.watching import keep_indexed
@@ -25,6 +25,8 @@ _LAST_WORDS_S = 1.0  # for answers that are on their way to the caller
 _FORGET_EVERY_S = 3_600.0
 _MOST_NAMED = 20
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 0.1, 1.0
+_MORE_RPCS = 100  # to be refused as overloaded, and for health checks
+_REMEMBERED = timedelta(days=31)
 
 
 def serve(settings: Settings) -> None:
@@ -44,12 +46,16 @@ def serve(settings: Settings) -> None:
 async def _live(parts: LocalParts) -> None:
     told_to_stop = _signalled()
     await parts.folder_watch.look(first=True)
+    await _recall_services(parts)
     _show_gauges(parts)
-    http, rpc = HttpServer(application(parts), parts.settings), _grpc_server(parts)
+    http = HttpServer(application(parts), parts.settings, parts.telemetry)
+    rpc = _grpc_server(parts)
 
     async def show_health() -> None:
         await rpc.set_serving(not parts.key_check.refused and not told_to_stop.is_set())
 
+    for file, mode in files_open_to_others(parts):
+        parts.telemetry.warn("file open to others", file=str(file), mode=mode)
     http_port, grpc_port = await http.start(), await rpc.start()
     _announce(parts, http_port, grpc_port)
     async with _beside(parts, _follow_prompts(parts), _look_after(parts), parts.key_check.run(show_health)):
@@ -60,6 +66,14 @@ async def _live(parts: LocalParts) -> None:
     await parts.close()
     parts.workers.close()
     parts.telemetry.note("stopped")
+
+
+async def _recall_services(parts: LocalParts) -> None:
+    """Let a restart forget no service, and give no room for a thousand more."""
+    now = parts.now()
+    for rollup in await parts.rollups.read("day", now - _REMEMBERED, now):
+        if rollup.dimensions.calling_service is not None:
+            parts.record_names.services.folded(rollup.dimensions.calling_service)
 
 
 def _signalled() -> asyncio.Event:
@@ -93,6 +107,10 @@ def _grpc_server(parts: LocalParts) -> GrpcServer:
         host=settings.host,
         port=settings.grpc_port,
         max_message_bytes=settings.max_body_bytes,
+        max_connections=settings.max_connections,
+        max_calls=2 * settings.max_concurrent_calls + _MORE_RPCS,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
         reflection=settings.grpc_reflection,
         credentials=_credentials(settings),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +13,11 @@ from typing import TypeVar
 from llm_gateway.errors import ConfigurationError, GatewayError
 from llm_gateway.local_parts import LocalParts
 from llm_gateway.providers.http_environment import environment_faults
-from llm_gateway.settings import Settings, process_environment
+from llm_gateway.settings import FOR_TRYING, Settings, process_environment
 from llm_gateway.stores.key_text import KeyFault, key_in
 
 T = TypeVar("T")
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check(parts: LocalParts) -> None:
@@ -42,6 +44,17 @@ def check(parts: LocalParts) -> None:
         raise ConfigurationError(" ".join(problems), details={"problems": [*problems]})
 
 
+def files_open_to_others(parts: LocalParts) -> Iterator[tuple[Path, str]]:
+    """The files of this process that other users of the machine may open, each with its mode."""
+    usage, keys = parts.usage_path, parts.settings.key_file
+    owned = [usage, usage.with_name(f"{usage.name}-wal"), usage.with_name(f"{usage.name}-shm")]
+    if keys is not None:
+        owned += [Path(keys), parts.pepper_path]
+    for file in owned:
+        if file.is_file() and (mode := stat.S_IMODE(file.stat().st_mode)) & _OTHERS:
+            yield file, f"{mode:04o}"
+
+
 def _prompts(settings: Settings) -> Iterator[str]:
     folder = settings.prompt_folder
     if folder is None:
@@ -58,6 +71,11 @@ def _prompts(settings: Settings) -> Iterator[str]:
 def _access(parts: LocalParts) -> Iterator[str]:
     settings = parts.settings
     if settings.access == "open":
+        if settings.environment not in FOR_TRYING:
+            yield (
+                "LLM_GATEWAY_ACCESS=open is only for LLM_GATEWAY_ENVIRONMENT=local or dev; set "
+                "LLM_GATEWAY_ACCESS=keys and LLM_GATEWAY_KEY_FILE."
+            )
         return
     if settings.access == "iam":
         yield "LLM_GATEWAY_ACCESS=iam is for AWS; here it is 'keys' or 'open'."
