@@ -23,6 +23,7 @@ from jinja2.runtime import LoopContext, TemplateReference
 from jinja2.utils import Namespace
 
 from llm_gateway.errors import RenderLimitExceeded, RequestError
+from llm_gateway.models import Json
 from llm_gateway.prompts.conditions import TESTS
 from llm_gateway.prompts.filters import FILTERS
 from llm_gateway.prompts.functions import FUNCTIONS
@@ -135,7 +136,7 @@ _CONTAINERS: list[Any] = [
     *(_GroupTuple("a", [1]), [_GroupTuple("a", [1])], [Undefined()], [{"__class__": 1}]),
 ]
 _THINGS = [
-    *(_MODULE.make_module().m, _LOOP, Namespace(a=1), TemplateReference(_CONTEXT), FUNCTIONS["range"]),
+    *(vars(_MODULE.make_module())["m"], _LOOP, Namespace(a=1), TemplateReference(_CONTEXT), FUNCTIONS["range"]),
     *(TemplateReference(_CONTEXT)["b"], Undefined(name="u"), StrictUndefined(name="u"), None, True, False),
 ]
 VALUES: list[Any] = [*_FORMATS, *_TEXTS, *_NUMBERS, *_CONTAINERS, *_THINGS]
@@ -301,7 +302,7 @@ def templates(chance: random.Random, count: int) -> Iterator[str]:
 def render_all(chance: random.Random, count: int, canary: str) -> Counter[str]:
     """Render generated templates; whatever they give, nothing of the process is in it."""
     seen: Counter[str] = Counter()
-    variables = {
+    variables: dict[str, Json] = {
         "x": "{0.__init__}" + "a" * 5_000,
         "w": "\U0001f600" * 5_000,
         "n": 1 << 9_000,

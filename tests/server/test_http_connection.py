@@ -17,10 +17,11 @@ from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llm_gateway.entrypoints.http.app import create_app
-from llm_gateway.entrypoints.http.json_body import read_json
+from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.entrypoints.server.http_connection import HttpConnection
 from llm_gateway.entrypoints.server.http_server import HttpServer
 from llm_gateway.settings import Settings
+from llm_gateway.validation import decode_json
 from tests.fakes import RecordingObserver
 
 PATIENCE_S = 20.0
@@ -115,7 +116,7 @@ def routes(gate: asyncio.Event, reached: asyncio.Event) -> APIRouter:
 
     @router.post("/echo")
     async def echo(request: Request) -> Any:
-        return await read_json(request, 5_000_000)
+        return decode_json(await read_body(request, 5_000_000))
 
     @router.get("/headers")
     async def headers(request: Request) -> list[list[str]]:

@@ -11,9 +11,10 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 
 from llm_gateway.entrypoints.http.app import create_app
-from llm_gateway.entrypoints.http.json_body import read_json
+from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.errors import BodyTooLarge
 from llm_gateway.provider_errors import ProviderRateLimited
+from llm_gateway.validation import decode_json
 from tests.fakes import RecordingObserver
 
 
@@ -30,7 +31,7 @@ def app(observer: RecordingObserver) -> FastAPI:
 
     @routes.post("/body")
     async def body(request: Request) -> int:
-        return len(await read_json(request, 100))
+        return len(decode_json(await read_body(request, 100)))
 
     return create_app(routes, observer=observer)
 

@@ -145,7 +145,7 @@ def test_an_authors_schema_breaks_the_file_on_its_line(section: str) -> None:
 
 def test_picoschema_is_bounded_as_well() -> None:
     fields = "".join(f"    f{n}: string\n" for n in range(2_600))
-    with pytest.raises(PromptSyntaxError, match="5,000|5000"):
+    with pytest.raises(PromptSyntaxError, match="front matter has more"):
         parse_prompt("a.prompt", "v1", f"---\noutput:\n  schema:\n{fields}---\nHi".encode())
 
 

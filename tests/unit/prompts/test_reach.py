@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from typing_extensions import override
 
@@ -108,6 +108,7 @@ def test_a_listing_begins_at_the_scope_and_reads_nothing_outside_of_it() -> None
     assert all(path.startswith("support/") for path in index.handed)
 
 
+@example(["support/reply.prompt", "support/reply.prompt.md", "support2/secret.md"])
 @given(
     st.lists(st.sampled_from([*PATHS, "support/", "support", "s", "zoo/", "legal/", "", "x/"]), max_size=4)
 )

@@ -109,12 +109,14 @@ def _open_ranges(directory: str, after: str | None, reach: Reach) -> list[str]:
     ranges = reach.ranges(directory)
     if after is None:
         return ranges
-    return [bound for bound in ranges if bound > after or after.startswith(bound)]
+    return [
+        bound for bound in ranges if bound > after or (not has_extension(bound) and after.startswith(bound))
+    ]
 
 
 async def _within(index: PromptIndex, bound: str, at_most: int, after: str | None) -> list[PromptEntry]:
     if has_extension(bound):
-        return [] if after == bound or is_partial(bound) else list(await index.find(bound))
+        return [] if is_partial(bound) else list(await index.find(bound))
     if not bound or bound.endswith("/"):
         page = await index.page(bound.removesuffix("/"), at_most, after)
     else:  # a beginning of names: no path equals it, so the page may begin after it
