@@ -136,7 +136,8 @@ _CONTAINERS: list[Any] = [
     *(_GroupTuple("a", [1]), [_GroupTuple("a", [1])], [Undefined()], [{"__class__": 1}]),
 ]
 _THINGS = [
-    *(vars(_MODULE.make_module())["m"], _LOOP, Namespace(a=1), TemplateReference(_CONTEXT), FUNCTIONS["range"]),
+    *(vars(_MODULE.make_module())["m"], _LOOP, Namespace(a=1)),
+    *(TemplateReference(_CONTEXT), FUNCTIONS["range"]),
     *(TemplateReference(_CONTEXT)["b"], Undefined(name="u"), StrictUndefined(name="u"), None, True, False),
 ]
 VALUES: list[Any] = [*_FORMATS, *_TEXTS, *_NUMBERS, *_CONTAINERS, *_THINGS]
