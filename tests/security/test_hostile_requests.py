@@ -25,6 +25,8 @@ Call = dict[str, Any]
 def prompts(functions: Functions) -> None:
     functions.upload("support/reply.prompt", REPLY)
     functions.upload("loop.md", "{% for item in items %}{{ item | upper }} {% endfor %}", "02")
+    loops = "{% for a in items %}{% for b in items %}{{ b }}{% endfor %}{% endfor %}"
+    functions.upload("loops.md", loops, "04")
     functions.lines()
 
 
@@ -123,8 +125,9 @@ CALLS: dict[str, tuple[Call, int, str | None]] = {
         call(variables={"user": {"name": "Ada"}, "ticket": "x" * 1_000_000}), 400, "render_limit_exceeded"
     ),
     "300,000 items": (call(variables={"items": [1] * 300_000}), 400, "invalid_request"),
-    "90,000 items in a loop": (
-        call(prompt="loop", variables={"items": ["x"] * 90_000}), 400, "render_limit_exceeded"
+    "90,000 items in a loop": (call(prompt="loop", variables={"items": ["x"] * 90_000}), 200, None),
+    "90,000 items in a loop in a loop": (
+        call(prompt="loops", variables={"items": ["x"] * 90_000}), 400, "render_limit_exceeded"
     ),
     "60,000 variables": (
         call(variables={"user": {"name": ""}, "ticket": ""} | {f"k{n}": 1 for n in range(60_000)}), 200, None

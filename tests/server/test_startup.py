@@ -61,8 +61,8 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
             {"LLM_GATEWAY_ACCESS": "keys", "LLM_GATEWAY_KEY_FILE": "/nowhere/at-all"},
             "LLM_GATEWAY_KEY_FILE: 'at-all.pepper'",
         ),
-        ({"LLM_GATEWAY_ENVIRONMENT": "prod"}, "LLM_GATEWAY_ACCESS=open is not for production"),
-        ({"LLM_GATEWAY_ENVIRONMENT": "Production"}, "LLM_GATEWAY_ACCESS=open is not for production"),
+        ({"LLM_GATEWAY_ENVIRONMENT": "prod"}, "LLM_GATEWAY_ACCESS=open is only for"),
+        ({"LLM_GATEWAY_ENVIRONMENT": "Production"}, "LLM_GATEWAY_ACCESS=open is only for"),
         ({"LLM_GATEWAY_TLS_KEY_FILE": "key.pem"}, "Set both LLM_GATEWAY_TLS_CERTIFICATE_FILE"),
         (
             {

@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 from llm_gateway.models import PromptEntry
 from llm_gateway.prompts.indexing import Outcome, PromptIndexer
 from llm_gateway.prompts.path import is_prompt_file
+from llm_gateway.prompts.problem import without_words
 
 
 class IndexObserver(Protocol):
@@ -89,7 +90,7 @@ def _report(observer: IndexObserver, outcome: Outcome, entry: PromptEntry) -> No
         outcome=outcome,
         prompt=entry.path,
         prompt_version=entry.version,
-        problem=entry.error,
+        problem=without_words(entry.error),
         warnings=list(entry.warnings),
     )
     observer.count({"PromptsIndexed": 1, "PromptsBroken": int(outcome == "broken")})

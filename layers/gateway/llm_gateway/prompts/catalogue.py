@@ -19,6 +19,7 @@ from llm_gateway.errors import PromptBroken, PromptNotFound, StoreUnavailable
 from llm_gateway.models import Labels, PromptEntry, Revision, own_version
 from llm_gateway.prompts.labels import chosen_version
 from llm_gateway.prompts.listing import chosen, entries_at
+from llm_gateway.prompts.problem import without_words
 from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
 from llm_gateway.workers import INLINE, PROMPTS, Workers
@@ -150,7 +151,7 @@ class Catalogue:
             version = await self._labelled(view, entry.path, label, key)
         wanted = version or entry.version
         if wanted is None:
-            problem = reach.redacted(entry.error or "", entry.partials)
+            problem = without_words(reach.redacted(entry.error or "", entry.partials))
             raise PromptBroken(f"'{entry.path}' has no usable version: {problem}.", param="prompt")
         return self._prompts.get(entry.path, wanted) or await self._read(entry, wanted, reach)
 
@@ -217,7 +218,7 @@ class Catalogue:
                 owner=PROMPTS,
             )
         except PromptSyntaxError as error:
-            problem = reach.redacted(str(error), partials)
+            problem = without_words(reach.redacted(str(error), partials))
             raise PromptBroken(
                 f"This version of '{entry.path}' does not parse: {problem}.", param="version"
             ) from error

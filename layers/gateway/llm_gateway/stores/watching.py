@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import PromptEntry
 from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.problem import without_words
 
 EVERY_S = 0.5
 _MOST_OF_THE_TIME = 10  # a look that takes a second is followed by ten seconds' rest
@@ -95,7 +96,11 @@ class FolderWatch:
         else:
             self._back()
             for entry in () if first else changed:
-                facts = {"outcome": entry.state, "prompt": entry.path, "problem": entry.error}
+                facts = {
+                    "outcome": entry.state,
+                    "prompt": entry.path,
+                    "problem": without_words(entry.error),
+                }
                 self._observer.note("prompt indexed", **facts)
         self._tell_faults()
 
