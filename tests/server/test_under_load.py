@@ -22,8 +22,6 @@ from llm_gateway.usage import UsageRecord
 from tests.server.serving import CALL, OPEN, PATIENCE_S, TEST_MODE, Serving, serving
 from tests.server.slow_model import SlowModel, slow_model
 
-pytestmark = pytest.mark.alone
-
 ROUNDS = 2
 AT_ONCE = 200
 GROWTH_MB = 120
