@@ -39,6 +39,8 @@ def test_values_are_read_in_their_own_types_and_an_empty_one_counts_as_absent() 
         ("DEFAULT_MODEL", "gpt-4o", "provider/model"),
         ("LOG_LEVEL", "loud", "DEBUG"),
         ("TETS_MODE", "true", "is not a setting"),
+        ("TETS_MODE", "true", "perhaps LLM_GATEWAY_TEST_MODE is meant"),
+        ("MAX_BODY_BYTES", "1MB", "must be a number from 1024 to 6000000"),
     ],
 )
 def test_an_unusable_value_is_told_by_name(name: str, value: str, told: str) -> None:

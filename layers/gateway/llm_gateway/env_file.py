@@ -37,11 +37,18 @@ def environment_with(env_file: Path | None, environ: Mapping[str, str] | None = 
     environ = process_environment() if environ is None else environ
     file = env_file or _DEFAULT
     deployment = environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
-    if deployment not in FOR_TRYING or (env_file is None and not file.is_file()):
+    if deployment not in FOR_TRYING or (env_file is None and not _is_there(file)):
         return environ
     written = {name: value for name, value in _read(file).items() if name not in environ}
     _check_key_and_address(file, written, {**written, **environ})
     return {**environ, **written}
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # the working directory may not be entered
+        return False
 
 
 def _read(file: Path) -> dict[str, str]:

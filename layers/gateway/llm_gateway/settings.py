@@ -10,6 +10,7 @@ from typing import Literal, TypeVar, get_args
 from llm_gateway.endpoint_url import checked_url
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.suggestions import nearest
 
 T = TypeVar("T")
 Access = Literal["keys", "iam", "open"]
@@ -170,7 +171,7 @@ class Settings:
         for name in _OF_THE_SDK:  # variables of OpenAI's own tools, which the provider `openai` honours
             if value := source.get(name.upper(), "").strip():
                 given.setdefault(name, value)
-        problems = [f"{ENV_PREFIX}{name.upper()} is not a setting" for name in given.keys() - _READERS.keys()]
+        problems = [_unknown(name) for name in given.keys() - _READERS.keys()]
         values: dict[str, object] = {}
         for name, text in given.items():
             if name in _READERS:
@@ -201,6 +202,11 @@ def process_environment() -> Mapping[str, str]:
     return os.environ
 
 
+def _unknown(name: str) -> str:
+    meant = "".join(f" (perhaps {ENV_PREFIX}{known.upper()} is meant)" for known in nearest(name, _READERS))
+    return f"{ENV_PREFIX}{name.upper()} is not a setting{meant}"
+
+
 def _utf8(value: str) -> str:
     """Python hands bytes of the environment that are no UTF-8 on as half characters."""
     try:
@@ -228,9 +234,9 @@ def _number(kind: Callable[[str], T], low: float, high: float) -> Callable[[str]
         try:
             number = kind(value)
         except ValueError:
-            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
+            raise ValueError(f"must be a number from {low:.9g} to {high:.9g}") from None
         if not low <= float(value) <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+            raise ValueError(f"must be a number from {low:.9g} to {high:.9g}")
         return number
 
     return read
