@@ -56,3 +56,10 @@ def test_every_problem_is_told_at_once() -> None:
 def test_a_setting_that_a_process_needs_is_asked_for_by_name() -> None:
     with pytest.raises(ConfigurationError, match="LLM_GATEWAY_PROMPT_TABLE"):
         Settings().required("prompt_table")
+
+
+@pytest.mark.parametrize("name", ["test_mode", "Test_Mode", "OPENAI_API_\u212aEY", "TEST_MODE\udcff"])
+def test_a_setting_has_one_spelling(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a setting") as caught:
+        Settings.from_env({f"LLM_GATEWAY_{name}": "true"})
+    caught.value.message.encode()

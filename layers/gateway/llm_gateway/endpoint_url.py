@@ -47,7 +47,7 @@ def is_host(text: str) -> bool:
 def sends_in_clear(url: str) -> bool:
     """True if what is sent to `url` leaves this machine without TLS."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and not _is_this_machine(parts.hostname or "")
+    return parts.scheme == "http" and not is_this_machine(parts.hostname or "")
 
 
 def _problem(text: str, parts: SplitResult, port: int | None) -> str | None:
@@ -67,7 +67,8 @@ def _problem(text: str, parts: SplitResult, port: int | None) -> str | None:
     return None if ending is None else f"must end before {ending}, which the gateway appends itself"
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """True for an address or a name that only this machine reaches."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

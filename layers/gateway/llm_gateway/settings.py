@@ -163,22 +163,23 @@ class Settings:
             ConfigurationError: Naming every variable that is unknown or has an unusable value.
         """
         source = os.environ if environ is None else environ
-        given = {
-            name.removeprefix(ENV_PREFIX).lower(): value.strip()
+        prefixed = {
+            name.removeprefix(ENV_PREFIX): value.strip()
             for name, value in source.items()
             if name.startswith(ENV_PREFIX) and value.strip()
         }
+        # One spelling for each setting: whatever checks a variable by its name then checks the setting.
+        given = {_NAMES[name]: value for name, value in prefixed.items() if name in _NAMES}
         for name in _OF_THE_SDK:  # variables of OpenAI's own tools, which the provider `openai` honours
             if value := source.get(name.upper(), "").strip():
                 given.setdefault(name, value)
-        problems = [_unknown(name) for name in given.keys() - _READERS.keys()]
+        problems = [_unknown(name) for name in prefixed.keys() - _NAMES.keys()]
         values: dict[str, object] = {}
         for name, text in given.items():
-            if name in _READERS:
-                try:
-                    values[name] = _READERS[name](_utf8(text))
-                except ValueError as error:
-                    problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
+            try:
+                values[name] = _READERS[name](_utf8(text))
+            except ValueError as error:
+                problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
         if problems:
             raise ConfigurationError(
                 "; ".join(sorted(problems)) + ".", details={"problems": [f"{p}." for p in sorted(problems)]}
@@ -203,8 +204,9 @@ def process_environment() -> Mapping[str, str]:
 
 
 def _unknown(name: str) -> str:
-    meant = "".join(f" (perhaps {ENV_PREFIX}{known.upper()} is meant)" for known in nearest(name, _READERS))
-    return f"{ENV_PREFIX}{name.upper()} is not a setting{meant}"
+    meant = "".join(f" (perhaps {ENV_PREFIX}{known} is meant)" for known in nearest(name, _NAMES))
+    shown = name.encode(errors="backslashreplace").decode()
+    return f"{ENV_PREFIX}{shown} is not a setting{meant}"
 
 
 def _utf8(value: str) -> str:
@@ -335,3 +337,5 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "grpc_reflection": _flag,
     "metrics_endpoint": _flag,
 }
+
+_NAMES = {name.upper(): name for name in _READERS}

@@ -61,7 +61,7 @@ def _exception_faults(value: str) -> Iterator[str]:
         except httpx2.InvalidURL:
             continue
         except ValueError:
-            yield "holds a name in xn-- form, which the HTTP client cannot read; name the host's address instead"
+            yield "holds a name in xn-- form, which the HTTP client cannot read; give the address instead"
             return
 
 
