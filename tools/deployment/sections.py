@@ -91,7 +91,7 @@ def _missing(name: str, path: Path, declared: Mapping[str, Mapping[str, Any]]) -
     if parameters.problems({"Environment": name}, declared):
         return (
             f"{path.name} does not describe a deployment named {name!r}, which cannot be the name of one "
-            "either: ENV names a section by at most 32 lower-case letters, digits and hyphens, a letter first."
+            "either: ENV names a section by at most 32 lower-case letters, digits and hyphens, letter first."
         )
     return (
         f"{path.name} does not describe a deployment named {name}; add this section and make its values "
