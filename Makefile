@@ -24,6 +24,8 @@ PINS := layers/dependencies/requirements.txt $(foreach name,uv build image dev l
 # says, or the template's defaults. Everything else is derived from them; see docs/operations.md.
 RUNTIME ?=
 ARCHITECTURE ?=
+# The shell reads them from its environment, so that no character of theirs is a command.
+export ENV RUNTIME ARCHITECTURE
 # `required` makes `make artefacts` fail where no Python of the functions' version can compile them.
 BYTECODE ?=
 DEPLOYMENT = .venv-sam/bin/python -m deployment
@@ -129,10 +131,10 @@ examples: .venv/ready ## Call the gateway that runs here over HTTP and gRPC
 ##@ Ship it
 .PHONY: build deploy sbom
 build: .venv-sam/ready ## Build functions and layers for AWS
-	@$(DEPLOYMENT) build --section "$(ENV)" --runtime "$(RUNTIME)" --architecture "$(ARCHITECTURE)"
+	@$(DEPLOYMENT) build --section="$$ENV" --runtime="$$RUNTIME" --architecture="$$ARCHITECTURE"
 
 deploy: .venv-sam/ready ## Deploy to AWS: make deploy ENV=dev, a section of samconfig.toml
-	@$(DEPLOYMENT) deploy --section "$(ENV)" --runtime "$(RUNTIME)" --architecture "$(ARCHITECTURE)" $(ARGS)
+	@$(DEPLOYMENT) deploy --section="$$ENV" --runtime="$$RUNTIME" --architecture="$$ARCHITECTURE" $(ARGS)
 
 sbom: .venv-audit/ready ## Write what functions and image consist of, as CycloneDX
 	@mkdir -p .build/sbom

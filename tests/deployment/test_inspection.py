@@ -105,6 +105,18 @@ def with_another_processor(built: Path) -> None:
     (built / "Layer" / "python" / "stable.abi3.so").write_bytes(struct.pack("<4s14xH", b"\x7fELF", 0x3E))
 
 
+def with_a_library_of_another_processor(built: Path) -> None:
+    (built / "Layer" / "python" / "libssl.so.3").write_bytes(struct.pack("<4s14xH", b"\x7fELF", 0x3E))
+
+
+def with_half_a_binary(built: Path) -> None:
+    (built / "Layer" / "python" / "stable.abi3.so").write_bytes(ELF[:10])
+
+
+def with_what_is_no_python(built: Path) -> None:
+    (built / "WorkFunction" / "app.py").write_text("def handler(:\n")
+
+
 def with_another_python(built: Path) -> None:
     (built / "Layer" / "python" / "slow.cpython-37-aarch64-linux-gnu.so").write_bytes(ELF)
 
@@ -129,6 +141,9 @@ def too_big_unzipped(built: Path) -> None:
         (with_bytecode_beside_its_source, "app.pyc is bytecode that"),
         (with_bytecode_that_looks_at_times, "depends on the time of its file, which a zip changes."),
         (with_another_processor, "Layer: python/stable.abi3.so is not built for arm64."),
+        (with_a_library_of_another_processor, "Layer: python/libssl.so.3 is not built for arm64."),
+        (with_half_a_binary, "Layer: python/stable.abi3.so is not built for arm64."),
+        (with_what_is_no_python, "WorkFunction: app.py is no Python: "),
         (with_another_python, f"is not built for python{HERE}."),
         (too_big_zipped, "MB zipped; the budget is"),
         (too_big_unzipped, "WorkFunction and its layers weigh"),

@@ -142,3 +142,78 @@ def test_sam_reads_the_file_in_which_deploy_hands_on_the_parameters_and_keeps_va
     content = f'[eu.deploy.parameters]\nstack_name = "s"\nparameter_overrides = "file://{written}"\n'
     found, said = read("eu", content, tmp_path)
     assert (found["parameters"], said) == (values, "")
+
+
+WHOLE = 'stack_name = "s"\nresolve_s3 = true\ncapabilities = "CAPABILITY_IAM"\n'
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Production", "LIVE", "a b", "it's", "`id`", "$$(id)", "-x", "../x", "a" * 33]
+)
+def test_a_name_that_no_deployment_can_have_is_said_in_one_sentence_without_lines_to_add(name: str) -> None:
+    done = subprocess.run(
+        ["/usr/bin/env", "make", "--silent", "deploy", f"ENV={name}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (sentence, *_) = done.stderr.splitlines()
+    assert done.returncode
+    assert sentence.startswith(
+        f"samconfig.toml does not describe a deployment named {name.replace('$$', '$')!r}"
+    )
+    assert "parameters]" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[x\n", "samconfig.toml is not TOML"),
+        ("\ufeff[eu.deploy.parameters]", "samconfig.toml is not TOML in UTF-8 without a byte order mark"),
+        ("[eu]\ndeploy = 5", "[eu.deploy.parameters] in samconfig.toml must be a table"),
+        ("[eu.deploy]\nparameters = [1]", "[eu.deploy.parameters] in samconfig.toml must be a table"),
+        ("[eu.deploy.parameters]", "stack_name of [eu.deploy.parameters] in samconfig.toml is missing"),
+        ('[eu.deploy.parameters]\nstack_name = "a b_c"', "stack_name of [eu.deploy.parameters]"),
+    ],
+)
+def test_a_file_that_is_wrong_is_said_in_one_sentence(content: str, said: str, tmp_path: Path) -> None:
+    found, message = read("eu", content, tmp_path)
+    assert found == {}
+    assert message.startswith(said)
+    assert len(message.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "at"),
+    [
+        ("Environment=eu TestMode = true", "'TestMode'"),
+        ("Environment=eu junk", "'junk'"),
+        ("Environment=eu AlarmEmail= LogLevel=INFO", "'AlarmEmail='"),
+    ],
+)
+def test_what_sam_would_pass_over_without_a_word_is_refused(overrides: str, at: str, tmp_path: Path) -> None:
+    _, message = read("eu", f"[eu.deploy.parameters]\n{WHOLE}parameter_overrides = '{overrides}'", tmp_path)
+    assert f"parameter_overrides cannot be read at {at}: write Name=Value" in message
+
+
+def test_a_value_may_be_empty_and_hold_spaces_and_signs(tmp_path: Path) -> None:
+    overrides = 'Environment=eu AlarmEmail="" DeploymentCheck="a=b c"'
+    found, said = read("eu", f"[eu.deploy.parameters]\n{WHOLE}parameter_overrides = '{overrides}'", tmp_path)
+    assert said == ""
+    assert found["parameters"]["AlarmEmail"].strip('"') == ""
+    assert found["parameters"]["DeploymentCheck"].strip('"') == "a=b c"
+
+
+def test_what_sam_would_ask_for_after_the_build_is_known_before(tmp_path: Path) -> None:
+    lines = '[eu.deploy.parameters]\nstack_name = "s"\nparameter_overrides = "Environment=eu"'
+    assert list(read("eu", lines, tmp_path)[0]["lacking"].values()) == [
+        "resolve_s3 = true",
+        'capabilities = "CAPABILITY_IAM"',
+    ]
+    whole = f'[eu.deploy.parameters]\n{WHOLE}parameter_overrides = "Environment=eu"'
+    assert read("eu", whole, tmp_path)[0]["lacking"] == {}
+    named = whole.replace('"CAPABILITY_IAM"', '["CAPABILITY_NAMED_IAM"]').replace(
+        "resolve_s3 = true", 's3_bucket = "b"'
+    )
+    assert read("eu", named, tmp_path)[0]["lacking"] == {}

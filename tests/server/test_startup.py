@@ -36,6 +36,9 @@ def problems(folder: Path, variables: Mapping[str, str]) -> list[str]:
     return []
 
 
+REAL = {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY": "sk-x"}
+
+
 def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
     assert problems(tmp_path, TEST_MODE) == []
     assert problems(tmp_path, {**OPEN, "LLM_GATEWAY_OPENAI_API_KEY": "sk-x"}) == []
@@ -53,7 +56,7 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
         ),
         (
             {"LLM_GATEWAY_TEST_MODE": "false", "LLM_GATEWAY_OPENAI_API_KEY": '{"other": "x"}'},
-            "none for 'openai'",
+            "holds no key for 'openai'",
         ),
         ({"LLM_GATEWAY_ACCESS": ""}, "Set LLM_GATEWAY_KEY_FILE to"),
         ({"LLM_GATEWAY_ACCESS": "iam"}, "is for AWS"),
@@ -79,7 +82,31 @@ def test_nothing_is_said_against_what_is_right(tmp_path: Path) -> None:
             {"LLM_GATEWAY_USAGE_FILE": "/nowhere/at-all/usage.db"},
             "LLM_GATEWAY_USAGE_FILE: '/nowhere/at-all/usage.db'",
         ),
+        (
+            {"LLM_GATEWAY_USAGE_FILE": "/etc/hosts"},
+            "LLM_GATEWAY_USAGE_FILE: '/etc/hosts' cannot be used: file is not a database",
+        ),
         ({"LLM_GATEWAY_MODELS": "{"}, "LLM_GATEWAY_MODELS"),
+        (
+            {"LLM_GATEWAY_MODELS": "{", **REAL},
+            "LLM_GATEWAY_MODELS",
+        ),
+        (
+            {"LLM_GATEWAY_MODELS": '{"providers": {"x": {"base_url": "x"}}}', **REAL},
+            "'providers.x.base_url' must begin with https://",
+        ),
+        ({"LLM_GATEWAY_PROMPT_FOLDER": f"/{'x' * 300}"}, "cannot be read: File name too long"),
+        (
+            {
+                "LLM_GATEWAY_TLS_KEY_FILE": f"/{'x' * 300}",
+                "LLM_GATEWAY_TLS_CERTIFICATE_FILE": f"/{'x' * 300}",
+            },
+            "that this process may read",
+        ),
+        (
+            {**REAL, "LLM_GATEWAY_OPENAI_API_KEY": "{}"},
+            "LLM_GATEWAY_OPENAI_API_KEY holds no key for 'openai'",
+        ),
         ({"LLM_GATEWAY_MODELS_FILE": "/nowhere/at-all"}, "LLM_GATEWAY_MODELS_FILE"),
         ({"LLM_GATEWAY_BUDGETS": "{"}, "LLM_GATEWAY_BUDGETS"),
         ({"LLM_GATEWAY_DEFAULT_MODEL": "openai/gpt-none"}, "LLM_GATEWAY_DEFAULT_MODEL"),
@@ -105,6 +132,14 @@ def test_what_is_missing_or_wrong_is_told_in_one_sentence(
     (problem,) = problems(tmp_path, {**TEST_MODE, **variables})
     assert told in problem
     assert problem.endswith(".")
+
+
+def test_a_usage_file_is_a_file_whatever_sqlite_makes_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert problems(tmp_path, {**TEST_MODE, "LLM_GATEWAY_USAGE_FILE": ":memory:"}) == []
+    assert (tmp_path / ":memory:").is_file()
 
 
 def mode_of(file: Path) -> str:

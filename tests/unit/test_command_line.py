@@ -320,3 +320,15 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "llm-gateway" in result.stdout
+
+
+def test_what_cannot_be_looked_at_or_read_is_a_sentence(here: Path) -> None:
+    long = here / f"{'x' * 300}.md"
+    os.mkfifo(here / "pipe")
+    (here / "plain.md").write_text("Hi {{ name }}")
+    for arguments in (
+        ["lint", long],
+        ["render", long],
+        ["render", here / "plain.md", "--vars", here / "pipe"],
+    ):
+        assert "cannot be read: " in refusal(run(*arguments))

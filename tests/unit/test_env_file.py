@@ -9,6 +9,7 @@ import pytest
 
 from llm_gateway.env_file import environment_with
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.settings import Settings
 
 P = "LLM_GATEWAY_"
 EVIL = f"{P}OPENAI_BASE_URL=https://evil.example/v1"
@@ -105,3 +106,45 @@ def test_a_file_that_was_asked_for_must_be_there_and_readable(tmp_path: Path) ->
     for path in (tmp_path / "missing", tmp_path, tmp_path / "latin"):
         with pytest.raises(ConfigurationError, match="file of variables"):
             environment_with(path, {})
+
+
+@pytest.mark.parametrize(
+    "entrance", ["ACCESS=open", "KEY_FILE=keys.json", "KEY_PEPPER_FILE=pepper", "HOST=::"]
+)
+@pytest.mark.parametrize("host", ["::", "10.0.0.1", "gateway.example"])
+def test_the_file_opens_no_entrance_to_other_machines_for_a_key_of_the_environment(
+    entrance: str, host: str, tmp_path: Path
+) -> None:
+    lines = [f"{P}{entrance}"] if entrance.startswith("HOST") else [f"{P}{entrance}", f"{P}HOST={host}"]
+    with pytest.raises(ConfigurationError, match=f"who may call .*{P}OPENAI_API_KEY") as caught:
+        environment_with(written(tmp_path, *lines), {f"{P}OPENAI_API_KEY": "sk-canary"})
+    assert "sk-canary" not in caught.value.message
+    environ = {f"{P}OPENAI_API_KEY": "sk-canary", f"{P}HOST": host}
+    with pytest.raises(ConfigurationError, match="who may call"):
+        environment_with(written(tmp_path, f"{P}ACCESS=open"), environ)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {f"{P}OPENAI_API_KEY": "sk-x"},
+        {f"{P}OPENAI_API_KEY": "sk-x", f"{P}HOST": "::1"},
+        {f"{P}HOST": "::"},
+        {f"{P}OPENAI_API_KEY": "sk-x", f"{P}HOST": "::", f"{P}ACCESS": "keys"},
+    ],
+)
+def test_it_may_say_who_calls_on_this_machine_or_without_a_foreign_key(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    given = environment_with(written(tmp_path, f"{P}ACCESS=open"), environ)
+    assert given == {f"{P}ACCESS": "open", **environ}
+
+
+@pytest.mark.parametrize(
+    "name", ["openai_base_url", "OpenAI_Base_Url", "OPENAI_BASE_URl", "models", "Models_File"]
+)
+def test_no_other_spelling_of_a_name_passes_by_the_check(name: str, tmp_path: Path) -> None:
+    file = written(tmp_path, f"{P}{name}=https://evil.example/v1")
+    given = environment_with(file, {f"{P}OPENAI_API_KEY": "sk-canary"})
+    with pytest.raises(ConfigurationError, match="is not a setting"):
+        Settings.from_env(given)

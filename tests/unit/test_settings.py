@@ -39,6 +39,8 @@ def test_values_are_read_in_their_own_types_and_an_empty_one_counts_as_absent() 
         ("DEFAULT_MODEL", "gpt-4o", "provider/model"),
         ("LOG_LEVEL", "loud", "DEBUG"),
         ("TETS_MODE", "true", "is not a setting"),
+        ("TETS_MODE", "true", "perhaps LLM_GATEWAY_TEST_MODE is meant"),
+        ("MAX_BODY_BYTES", "1MB", "must be a number from 1024 to 6000000"),
     ],
 )
 def test_an_unusable_value_is_told_by_name(name: str, value: str, told: str) -> None:
@@ -54,3 +56,10 @@ def test_every_problem_is_told_at_once() -> None:
 def test_a_setting_that_a_process_needs_is_asked_for_by_name() -> None:
     with pytest.raises(ConfigurationError, match="LLM_GATEWAY_PROMPT_TABLE"):
         Settings().required("prompt_table")
+
+
+@pytest.mark.parametrize("name", ["test_mode", "Test_Mode", "OPENAI_API_\u212aEY", "TEST_MODE\udcff"])
+def test_a_setting_has_one_spelling(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a setting") as caught:
+        Settings.from_env({f"LLM_GATEWAY_{name}": "true"})
+    caught.value.message.encode()

@@ -1,7 +1,7 @@
 """A file of variables for development, and what it may not decide.
 
 `.env` lies in the working directory, which may be a repository that was just cloned. It must not be able to
-send a key that stands elsewhere to an address of its own choice.
+send a key that stands elsewhere to an address of its own choice, nor open it to callers of other machines.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from llm_gateway.endpoint_url import is_this_machine
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.settings import ENV_PREFIX, FOR_TRYING, process_environment
 
@@ -18,6 +19,8 @@ _ADDRESSES = (f"{ENV_PREFIX}OPENAI_BASE_URL", _MODELS, f"{ENV_PREFIX}MODELS_FILE
 _KEY, _KEY_FILE, _KEY_SECRET = (
     f"{ENV_PREFIX}{name}" for name in ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_SECRET_ARN")
 )
+_HOST = f"{ENV_PREFIX}HOST"
+_ENTRANCES = (_HOST, *(f"{ENV_PREFIX}{name}" for name in ("ACCESS", "KEY_FILE", "KEY_PEPPER_FILE")))
 _DEFAULT = Path(".env")
 _MOST_BYTES = 1_048_576
 
@@ -32,16 +35,24 @@ def environment_with(env_file: Path | None, environ: Mapping[str, str] | None = 
         environ: The environment.
 
     Raises:
-        ConfigurationError: The file cannot be read, or names an address for a key that it does not hold.
+        ConfigurationError: The file cannot be read, or names an address, or opens an entrance to other
+            machines, for a key that it does not hold.
     """
     environ = process_environment() if environ is None else environ
     file = env_file or _DEFAULT
     deployment = environ.get(f"{ENV_PREFIX}ENVIRONMENT") or "local"
-    if deployment not in FOR_TRYING or (env_file is None and not file.is_file()):
+    if deployment not in FOR_TRYING or (env_file is None and not _is_there(file)):
         return environ
     written = {name: value for name, value in _read(file).items() if name not in environ}
     _check_key_and_address(file, written, {**written, **environ})
     return {**environ, **written}
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # the working directory may not be entered
+        return False
 
 
 def _read(file: Path) -> dict[str, str]:
@@ -64,19 +75,33 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _check_key_and_address(file: Path, written: Mapping[str, str], given: Mapping[str, str]) -> None:
-    """An address in the file is for a key in the file, or in a file beside or below it, and for no other."""
+    """Addresses and entrances in the file are for a key in the file, or in one beside or below it."""
+    key = _foreign_key(file, written, given)
+    if key is None:
+        return
     address = next((name for name in _ADDRESSES if _names_address(name, written.get(name, ""))), None)
-    if address is None:
-        return
+    if address is not None:
+        raise ConfigurationError(
+            f"'{file}' names an address ({address}) for a key that it does not hold ({key}), so nothing "
+            f"is sent: set {address} in the environment, or the key itself in '{file}'."
+        )
+    entrance = next((name for name in _ENTRANCES if name in written), None)
+    if entrance is not None and not is_this_machine(given.get(_HOST, "").strip() or "localhost"):
+        raise ConfigurationError(
+            f"'{file}' decides who may call from other machines ({entrance}) with a key that it does "
+            f"not hold ({key}), so nothing is served: set {entrance} in the environment, or the key itself "
+            f"in '{file}'."
+        )
+
+
+def _foreign_key(file: Path, written: Mapping[str, str], given: Mapping[str, str]) -> str | None:
+    """The variable of the key that is used; None if the key stands in the file, or in one beside or below."""
     key = next((name for name in (_KEY, _KEY_FILE, _KEY_SECRET) if given.get(name, "").strip()), None)
-    if key is None or (key == _KEY and key in written):
-        return
+    if key == _KEY and key in written:
+        return None
     if key == _KEY_FILE and key in written and _lies_beside(file, written[key]):
-        return
-    raise ConfigurationError(
-        f"'{file}' names an address ({address}) for a key that it does not hold ({key}), so nothing is sent: "
-        f"set {address} in the environment, or the key itself in '{file}'."
-    )
+        return None
+    return key
 
 
 def _names_address(name: str, value: str) -> bool:

@@ -47,7 +47,7 @@ class LocalParts(Parts):
     @property
     def usage_path(self) -> Path:
         """Where all is kept."""
-        return Path(self.settings.usage_file or _USAGE_FILE)
+        return Path(self.settings.usage_file or _USAGE_FILE).absolute()  # no name, as :memory:, means more
 
     @cached_property
     def usage_file(self) -> SqliteFile:
@@ -101,7 +101,12 @@ class LocalParts(Parts):
         from llm_gateway.stores.watching import FolderWatch
 
         folder = Path(self.settings.required("prompt_folder"))
-        return FolderWatch(folder, self.indexer, self.telemetry, lambda: self.prompt_files.faults)
+        return FolderWatch(
+            folder,
+            self.indexer,
+            self.telemetry,
+            lambda: {**self.prompt_files.faults, **self.folder_index.faults},
+        )
 
     @cached_property
     @override

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar, get_args
 from llm_gateway.endpoint_url import checked_url
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.suggestions import nearest
 
 T = TypeVar("T")
 Access = Literal["keys", "iam", "open"]
@@ -162,22 +163,23 @@ class Settings:
             ConfigurationError: Naming every variable that is unknown or has an unusable value.
         """
         source = os.environ if environ is None else environ
-        given = {
-            name.removeprefix(ENV_PREFIX).lower(): value.strip()
+        prefixed = {
+            name.removeprefix(ENV_PREFIX): value.strip()
             for name, value in source.items()
             if name.startswith(ENV_PREFIX) and value.strip()
         }
+        # One spelling for each setting: whatever checks a variable by its name then checks the setting.
+        given = {_NAMES[name]: value for name, value in prefixed.items() if name in _NAMES}
         for name in _OF_THE_SDK:  # variables of OpenAI's own tools, which the provider `openai` honours
             if value := source.get(name.upper(), "").strip():
                 given.setdefault(name, value)
-        problems = [f"{ENV_PREFIX}{name.upper()} is not a setting" for name in given.keys() - _READERS.keys()]
+        problems = [_unknown(name) for name in prefixed.keys() - _NAMES.keys()]
         values: dict[str, object] = {}
         for name, text in given.items():
-            if name in _READERS:
-                try:
-                    values[name] = _READERS[name](_utf8(text))
-                except ValueError as error:
-                    problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
+            try:
+                values[name] = _READERS[name](_utf8(text))
+            except ValueError as error:
+                problems.append(f"{ENV_PREFIX}{name.upper()} {error}")
         if problems:
             raise ConfigurationError(
                 "; ".join(sorted(problems)) + ".", details={"problems": [f"{p}." for p in sorted(problems)]}
@@ -199,6 +201,12 @@ class Settings:
 def process_environment() -> Mapping[str, str]:
     """The environment of this process."""
     return os.environ
+
+
+def _unknown(name: str) -> str:
+    meant = "".join(f" (perhaps {ENV_PREFIX}{known} is meant)" for known in nearest(name, _NAMES))
+    shown = name.encode(errors="backslashreplace").decode()
+    return f"{ENV_PREFIX}{shown} is not a setting{meant}"
 
 
 def _utf8(value: str) -> str:
@@ -228,9 +236,9 @@ def _number(kind: Callable[[str], T], low: float, high: float) -> Callable[[str]
         try:
             number = kind(value)
         except ValueError:
-            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
+            raise ValueError(f"must be a number from {low:.9g} to {high:.9g}") from None
         if not low <= float(value) <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+            raise ValueError(f"must be a number from {low:.9g} to {high:.9g}")
         return number
 
     return read
@@ -329,3 +337,5 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "grpc_reflection": _flag,
     "metrics_endpoint": _flag,
 }
+
+_NAMES = {name.upper(): name for name in _READERS}

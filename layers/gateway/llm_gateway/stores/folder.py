@@ -21,7 +21,7 @@ from llm_gateway.prompts.assembly import Upload
 from llm_gateway.prompts.path import check_path, is_partial, is_prompt_file
 from llm_gateway.stores.folder_archive import STATE, FolderArchive, SeenVersion, carry_over, write_whole
 from llm_gateway.stores.folder_tree import Tree, lies_in, look_at, reason_of
-from llm_gateway.stores.local_file import LocalFile, NotAFile, Stamp, read_local_file
+from llm_gateway.stores.local_file import LocalFile, NotAFile, Stamp, is_folder, read_local_file
 
 __all__ = ["MOST_BYTES", "STATE", "FolderPromptFiles"]
 
@@ -44,7 +44,7 @@ class _Held:
 
     def upload(self, max_bytes: int) -> Upload:
         small = self.data is not None and self.size_bytes <= max_bytes
-        written = datetime.fromtimestamp(self.modified, UTC)
+        written = _moment(self.modified)
         data = self.data if small else None
         return Upload(self.version, self.version, self.size_bytes, written, data)
 
@@ -181,7 +181,7 @@ class FolderPromptFiles:
         return found
 
     def _delete(self, path: str, error: OSError) -> None:
-        if self._held and not self._root.is_dir():
+        if self._held and not is_folder(self._root):
             raise _away(reason_of(error)) from error
         self._held.pop(path, None)
         self._archive.keep_deletion(path)
@@ -203,7 +203,7 @@ class FolderPromptFiles:
         if found is not None and _version(found) == version:
             return found
         body = self._archive.body(path, version)
-        if body is None and self._held and not self._root.is_dir():
+        if body is None and self._held and not is_folder(self._root):
             raise _away("it is not there")
         return body
 
@@ -218,6 +218,14 @@ class FolderPromptFiles:
 
 def _version(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _moment(seconds: float) -> datetime:
+    """A time that a file has, or the nearest that there is: file systems take any number."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def _away(reason: str) -> StoreUnavailable:

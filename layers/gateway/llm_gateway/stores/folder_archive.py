@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from llm_gateway.stores.local_file import append_line, is_folder, read_whole
+
 STATE = ".llm-gateway"
 """Folder below the prompts that holds versions, history and labels."""
+_MOST_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +86,27 @@ class FolderArchive:
         if not version.isalnum():
             return None
         try:
-            return (self._folder / path / version).read_bytes()
+            return read_whole(self._folder / path / version, _MOST_BYTES)
         except OSError:
             return self._bodies.get((path, version))
 
     def _noted(self, path: str) -> Iterator[SeenVersion]:
         try:
-            lines = (self._folder / path / "seen.jsonl").read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError):
+            lines = read_whole(self._folder / path / "seen.jsonl", _MOST_BYTES).splitlines()
+        except OSError:
             return
         for line in lines:
-            try:
-                yield SeenVersion(**json.loads(line))
-            except (ValueError, TypeError):
-                continue  # a process died while it wrote the line
+            with suppress(ValueError):  # a process died while it wrote the line
+                yield _SEEN.validate_json(line)
 
     def _note(self, path: str, seen: SeenVersion) -> None:
-        line = json.dumps({"version": seen.version, "modified": seen.modified})
-        with (self._folder / path / "seen.jsonl").open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        append_line(self._folder / path / "seen.jsonl", _SEEN.dump_json(seen))
 
 
 def carry_over(before: str, now: str) -> None:
     """Copy versions, history and labels to the folder that took another's place, unless it has its own."""
     source, target = Path(before, STATE), Path(now, STATE)
-    if not source.is_dir() or target.exists():
+    if not is_folder(source) or is_folder(target):
         return
     copy = target.with_name(f"{STATE}.new")
     try:
@@ -126,3 +127,6 @@ def write_whole(file: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+_SEEN = TypeAdapter(SeenVersion)

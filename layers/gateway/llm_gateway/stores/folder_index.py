@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from typing_extensions import override
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models import Labels, Revision
 from llm_gateway.prompts.labels import LabelMove
-from llm_gateway.stores.folder_archive import STATE
+from llm_gateway.stores.folder_archive import STATE, write_whole
+from llm_gateway.stores.local_file import append_line, read_whole
 from llm_gateway.stores.memory import InMemoryPromptIndex
+
+_MOST_BYTES = 64_000_000
 
 
 @dataclass(slots=True)
@@ -39,7 +43,8 @@ class FolderPromptIndex(InMemoryPromptIndex):
         super().__init__()
         self._state = root.absolute() / STATE
         self._changed: int | None = None
-        self._last = _Labelled()
+        self._last: _Labelled | None = None
+        self._fault: str | None = None
 
     @override
     async def generation(self) -> int:
@@ -99,25 +104,43 @@ class FolderPromptIndex(InMemoryPromptIndex):
     def _history(self, path: str) -> Path:
         return self._state / "versions" / path / "revisions.jsonl"
 
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """The file of the labels with the reason why it cannot be read, if so."""
+        return {} if self._fault is None else {f"{STATE}/{self._file.name}": self._fault}
+
     def _labels_changed(self) -> int | None:
         try:
-            return self._file.stat().st_mtime_ns
+            changed: int | None = self._file.stat().st_mtime_ns
         except OSError:
-            return None
+            changed = None
+        if changed != self._changed or self._last is None:
+            with suppress(StoreUnavailable):
+                self._read()
+        return changed
 
     def _read(self) -> _Labelled:
-        """The labels on disk; those that were read last if the folder is away, or was replaced by another."""
-        try:
-            text = self._file.read_bytes()
-        except OSError:
-            return deepcopy(self._last)
-        try:
-            self._last = _LABELLED.validate_json(text)
-        except ValueError as error:
-            raise StoreUnavailable(
-                f"'{STATE}/labels.json' cannot be read; restore it or delete it."
-            ) from error
+        """The labels on disk; those that were read last if they are away or damaged.
+
+        Raises:
+            StoreUnavailable: They are damaged, and were never read.
+        """
+        self._fault = self._renew()
+        if self._last is None:
+            raise _damaged()
         return deepcopy(self._last)
+
+    def _renew(self) -> str | None:
+        """Take over the labels on disk; why they cannot be read, or None."""
+        try:
+            self._last = _LABELLED.validate_json(read_whole(self._file, _MOST_BYTES))
+        except (FileNotFoundError, NotADirectoryError):
+            self._last = self._last or _Labelled()
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        except ValueError:
+            return "it is damaged; restore or delete it"
+        return None
 
     async def _remember(self, path: str) -> None:
         """What this or another process wrote down of a prompt's versions."""
@@ -126,7 +149,7 @@ class FolderPromptIndex(InMemoryPromptIndex):
 
     def _noted(self, path: str) -> list[Revision]:
         try:
-            lines = self._history(path).read_bytes().splitlines()
+            lines = read_whole(self._history(path), _MOST_BYTES).splitlines()
         except OSError:
             return []
         found: list[Revision] = []
@@ -139,8 +162,7 @@ class FolderPromptIndex(InMemoryPromptIndex):
         try:
             file = self._history(path)
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("ab") as opened:
-                opened.write(_REVISION.dump_json(revision) + b"\n")
+            append_line(file, _REVISION.dump_json(revision))
         except OSError:
             return
 
@@ -148,13 +170,13 @@ class FolderPromptIndex(InMemoryPromptIndex):
         try:
             with self._locked():
                 state = self._read()
+                if self._fault is not None:  # the last good labels are for reading alone
+                    raise _damaged()
                 if state.labels.get(move.path, Labels()).revision != seen.revision:
                     return False
                 state.labels[move.path] = move.applied_to(seen)
                 state.moves.append(move)
-                temporary = self._file.with_suffix(".new")
-                temporary.write_bytes(_LABELLED.dump_json(state))
-                temporary.replace(self._file)
+                write_whole(self._file, _LABELLED.dump_json(state))
                 self._last = state
         except OSError as error:
             raise StoreUnavailable(
@@ -165,9 +187,17 @@ class FolderPromptIndex(InMemoryPromptIndex):
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._state.mkdir(parents=True, exist_ok=True)
-        with (self._state / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        # Opened for both directions and without waiting, a pipe in its place stops nothing.
+        lock = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
+
+
+def _damaged() -> StoreUnavailable:
+    return StoreUnavailable(f"'{STATE}/labels.json' cannot be read; restore it or delete it.")
 
 
 _LABELLED = TypeAdapter(_Labelled)

@@ -17,8 +17,9 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codec
 _ASSIGNMENT = re.compile(r"export\s|set\s|[A-Za-z_]*(KEY|TOKEN|SECRET)[A-Za-z_]*\s*[=:]", re.IGNORECASE)
 _PREFIX = re.compile(r"(authorization\s*:|bearer\s|basic\s)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"<|>|\.\.\.|\*\*\*|\$[{(]|\{\{|[xX]{8}|your[-_ ]?(\w+[-_ ])?(key|secret|token)"
-    r"|(change|replace)[-_ ]?(me|this)\b",
+    r"<|>|\.\.\.|\*\*\*|\$[{(]|^\$\w+$|^%\w+%$|\{\{|x{8}|(^|[-_])x{3,}$"
+    r"|your[-_ ]?([a-z0-9]{1,32}[-_ ]){0,3}(key|secret|token)|(api|secret)[-_ ]?key[-_ ]?(goes[-_ ]?)?here"
+    r"|(change|replace|fill|insert)[-_ ]?(me|this|with)(\b|_)",
     re.IGNORECASE,
 )
 
@@ -36,6 +37,7 @@ _FAULTS: tuple[tuple[Callable[[str], object], str], ...] = (
     ),
     (lambda key: any(character.isspace() for character in key), "holds a space"),
     (lambda key: not key.isprintable(), "holds a control character"),
+    (lambda key: "," in key or ";" in key, "holds a comma or a semicolon; it can be one key only"),
     (lambda key: '"' in key or "'" in key or "`" in key, "holds a quotation mark"),
     (lambda key: len(key) > _LONGEST, f"is longer than {_LONGEST} characters"),
 )

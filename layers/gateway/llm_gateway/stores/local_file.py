@@ -14,6 +14,7 @@ _ATTEMPTS = 6
 _PAUSE_S = 0.05
 _TRUNCATED_S = 0.5  # an empty file that is younger may be one that an editor is about to fill
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Stamp = tuple[int, int, int, int, int]
 
@@ -75,6 +76,35 @@ def read_whole(path: str | Path, most_bytes: int) -> bytes:
     if data is None:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data
+
+
+def append_line(path: str | Path, line: bytes) -> None:
+    """Append a line to a regular file, which is made if it is not there; half a line before it is ended.
+
+    Raises:
+        OSError: It is no regular file, or cannot be written to.
+    """
+    with os.fdopen(os.open(path, _APPENDING, 0o666), "r+b", buffering=0) as opened:
+        status = os.fstat(opened.fileno())
+        _check_type(path, status)
+        last = os.pread(opened.fileno(), 1, status.st_size - 1) if status.st_size else b"\n"
+        opened.write(line + b"\n" if last == b"\n" else b"\n" + line + b"\n")
+
+
+def is_folder(path: str | Path) -> bool:
+    """True if there is a folder at `path`; False as well if the path cannot be looked at."""
+    try:
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except (OSError, ValueError):  # Path.is_dir() raises where a folder above may not be entered
+        return False
+
+
+def is_file(path: str | Path) -> bool:
+    """True if there is a regular file at `path`; False as well if the path cannot be looked at."""
+    try:
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def stamp_of(status: os.stat_result) -> Stamp:

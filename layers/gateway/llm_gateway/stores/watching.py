@@ -133,6 +133,8 @@ class FolderWatch:
         for path, reason in faults.items():
             if self._known_faults.get(path) != reason:
                 self._observer.warn("prompt file not read", prompt=path, reason=reason)
+        for path in self._known_faults.keys() - faults.keys():
+            self._observer.note("prompt file no longer at fault", prompt=path)
         self._known_faults = faults
 
 

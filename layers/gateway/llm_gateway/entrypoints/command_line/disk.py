@@ -12,7 +12,7 @@ from llm_gateway.models import Json
 from llm_gateway.prompts.path import ignored_because, is_partial, is_prompt_file
 from llm_gateway.stores.folder import MOST_BYTES
 from llm_gateway.stores.folder_tree import Tree, look_at, reason_of
-from llm_gateway.stores.local_file import read_whole
+from llm_gateway.stores.local_file import is_folder, read_whole
 from llm_gateway.validation import has_half_character
 
 
@@ -43,14 +43,13 @@ class PromptFolder:
             InvalidPath: A target does not exist, is ignored, cannot be read or is not below the top.
         """
         for target in targets:
-            if not target.exists():
-                raise InvalidPath(f"There is no file or folder '{target}'.", param="path")
+            _check_there(target)
         top = (root or _top(targets[0])).resolve()
         tree = _tree(top)
         files = {path: _read(path, file.real) for path, file in sorted(tree.files.items())}
         paths: list[str] = []
         for target in targets:
-            place = target.resolve() if target.is_dir() else target.parent.resolve() / target.name
+            place = target.resolve() if is_folder(target) else target.parent.resolve() / target.name
             if not place.is_relative_to(top):
                 raise InvalidPath(f"'{target}' is not below '{top}'; name the top by --root.", param="path")
             name = place.relative_to(top).as_posix()
@@ -74,7 +73,7 @@ def read_variables(pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
     """
     variables: dict[str, Json] = {}
     if file is not None:
-        loaded = _json_or_text(file.read_bytes().decode(errors="surrogateescape"))
+        loaded = _json_or_text(_variables_in(file).decode(errors="surrogateescape"))
         if not isinstance(loaded, dict):
             raise InvalidVariables(f"'{file}' must hold one JSON object.", param="variables")
         variables = loaded
@@ -86,6 +85,13 @@ def read_variables(pairs: Sequence[str], file: Path | None) -> dict[str, Json]:
     if has_half_character(json.dumps(variables, ensure_ascii=False)):
         raise InvalidVariables("A variable holds half a character (U+D800 to U+DFFF).", param="variables")
     return variables
+
+
+def _variables_in(file: Path) -> bytes:
+    try:
+        return read_whole(file, MOST_BYTES)
+    except OSError as error:
+        raise InvalidVariables(f"'{file}' cannot be read: {reason_of(error)}.", param="variables") from error
 
 
 def _put(variables: dict[str, Json], steps: list[str], value: Json) -> None:
@@ -105,8 +111,17 @@ def _json_or_text(value: str) -> Json:
     return read
 
 
+def _check_there(target: Path) -> None:
+    try:
+        target.stat()
+    except FileNotFoundError:
+        raise InvalidPath(f"There is no file or folder '{target}'.", param="path") from None
+    except OSError as error:
+        raise InvalidPath(f"'{target}' cannot be read: {reason_of(error)}.", param="path") from error
+
+
 def _top(target: Path) -> Path:
-    if target.is_dir():
+    if is_folder(target):
         return target
     above = (target.parent.resolve() / target.name).parents  # where it is named, not where a link leads
     return next((folder for folder in above if folder.name == "prompts"), above[0])
@@ -119,7 +134,7 @@ def _tree(top: Path) -> Tree:
     except OSError as error:
         raise InvalidPath(f"'{top}' cannot be read: {reason_of(error)}.", param="path") from error
     for path, reason in tree.unreadable.items():
-        if is_prompt_file(path) or (top / path).is_dir():
+        if is_prompt_file(path) or is_folder(top / path):
             raise InvalidPath(f"'{path}' cannot be read: {reason}.", param="path")
     return tree
 
@@ -133,7 +148,7 @@ def _read(path: str, real: str) -> bytes:
 
 def _why_nothing(target: Path, name: str, tree: Tree) -> str:
     """A sentence for a target in which there is no prompt file."""
-    if target.is_dir():
+    if is_folder(target):
         return f"'{target}' holds no .prompt, .md or .txt file that is not hidden."
     reason = ignored_because(name) or tree.ignored.get(name, "it is no prompt file of this folder")
     return f"'{target}' is ignored, because {reason}."

@@ -6,7 +6,6 @@ import getpass
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Protocol
 
 from llm_gateway.bootstrap import Parts
@@ -18,6 +17,7 @@ from llm_gateway.prompts.indexing import PromptIndexer, WritablePromptIndex
 from llm_gateway.prompts.labels import LabelStore
 from llm_gateway.rebuild import LedgerReader, ReplaceableRollups
 from llm_gateway.settings import Settings
+from llm_gateway.stores.local_file import is_file
 from llm_gateway.usage import UsageLedger
 
 
@@ -129,7 +129,7 @@ def open_usage(place: Place) -> UsageStores:
     parts = Parts(replace(settings, lean_aws=False), "command_line")
     retention = timedelta(days=settings.usage_retention_days)
     if settings.usage_file:
-        if not Path(settings.usage_file).is_file():  # opening it would make an empty one
+        if not is_file(settings.usage_file):  # opening it would make an empty one
             raise ConfigurationError(f"There is no usage file '{settings.usage_file}'.")
         file = parts.usage_file_repair
         return UsageStores(file, file, file, retention, file.close)

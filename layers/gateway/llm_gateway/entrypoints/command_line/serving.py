@@ -11,7 +11,7 @@ import typer
 from llm_gateway.entrypoints.command_line.output import fail, say
 from llm_gateway.env_file import environment_with
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import ENV_PREFIX, Settings
+from llm_gateway.settings import ENV_PREFIX, Settings, process_environment
 
 _WRONG = 2
 
@@ -78,7 +78,7 @@ def _settings(env_file: Path | None, options: Mapping[str, object]) -> Settings:
     given = {
         f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in options.items() if value is not None
     }
-    return Settings.from_env({**environment_with(env_file), **given})
+    return Settings.from_env(environment_with(env_file, {**process_environment(), **given}))
 
 
 def _problems(error: ConfigurationError) -> list[str]:
