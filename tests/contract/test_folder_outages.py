@@ -263,6 +263,18 @@ def test_a_folder_that_does_not_answer_is_told_of_while_it_is_waited_for(tmp_pat
     played(scenario)
 
 
+def test_the_first_look_may_take_any_time_as_it_reads_every_file(tmp_path: Path) -> None:
+    root = write(tmp_path / "prompts", a="one")
+
+    async def scenario() -> None:
+        process = Process(root, silent_s=0)
+        await process.watch.look(first=True)
+        assert process.told(AWAY) == []
+        assert await process.text("a.md") == "one"
+
+    played(scenario)
+
+
 def test_a_file_that_cannot_be_read_keeps_its_last_good_text_and_stops_no_other(tmp_path: Path) -> None:
     root = write(tmp_path / "prompts", a="{% include '_tone.md' %}", b="two", _tone="kind")
 

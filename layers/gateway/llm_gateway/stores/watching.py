@@ -85,10 +85,11 @@ class FolderWatch:
         """Index what changed; trouble is logged and never raised.
 
         Args:
-            first: Of the first look no line tells of each prompt that is there.
+            first: The first look reads every file, so it may take any time; no line tells of each prompt.
         """
         try:
-            changed = await self._answered(self._indexer.reconcile())
+            looking = self._indexer.reconcile()
+            changed = await (looking if first else self._answered(looking))
         except StoreUnavailable as error:
             self._away(str(error.details.get("reason", error.message)))
         except Exception as error:  # one change that fails must not end the watching
