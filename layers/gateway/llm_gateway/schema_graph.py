@@ -5,6 +5,7 @@ Every bound that can be read off one place of the document is checked here, befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ _EVERY = (
     "unevaluatedItems",
 )
 _DEFINITIONS = ("$defs", "definitions")
+_ANCHORS = {"$anchor", "$dynamicAnchor"}
+_INDEX = re.compile("[0-9]{1,9}")
 _UNBOUNDED = {"$dynamicRef", "$recursiveRef"}
 _EXPLAINED_AT_LENGTH = {"anyOf", "oneOf", "propertyNames"}
 
@@ -37,7 +40,7 @@ _APPLY = {
     *("$ref", "properties", "patternProperties", "prefixItems", "propertyNames"),
     *(*_SAME, *_SAME_LISTS, *_SAME_MAPPINGS, *_EVERY),
 }
-_HOLD = {*_APPLY, *_DEFINITIONS}
+_HOLD = {*_APPLY, *_DEFINITIONS, "contentSchema"}
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -100,9 +103,10 @@ class SchemaGraph:
         self._patterns = 0
         self._paths: dict[int, Path] = {}
         self._anchors: dict[str, Schema] = {}
+        self._unfollowed: list[Schema] = []
         self._collect(document)
-        for schema in list(self.schemas.values()):
-            self._target(schema)
+        while self._unfollowed:  # a reference may lead beside all keywords, to schemas with references as well
+            self._target(self._unfollowed.pop())
 
     def applied(self, schema: Schema) -> Applied:
         """The schemas that `schema` applies."""
@@ -145,8 +149,8 @@ class SchemaGraph:
         found: object = self._document
         for step in unquote(fragment).split("/")[1:]:
             name = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-                found = found[int(name)]
+            if isinstance(found, list):
+                found = found[int(name)] if _INDEX.fullmatch(name) and int(name) < len(found) else None
             else:
                 found = _mapping(found).get(name)
         return found
@@ -159,6 +163,7 @@ class SchemaGraph:
             if not isinstance(schema, dict) or id(schema) in self.schemas:
                 continue
             self.schemas[id(schema)], self._paths[id(schema)] = schema, path
+            self._unfollowed.append(schema)
             self._check(schema)
             waiting += [((*path, *steps), inner) for steps, inner in _inside(schema)]
 
@@ -167,8 +172,10 @@ class SchemaGraph:
             raise self.fault(schema, f"has '{keyword}', which is not supported; use '$ref'", keyword)
         if "$id" in schema and schema is not self._document:
             raise self.fault(schema, "has an '$id' inside; only the whole schema may have one", "$id")
-        for keyword in ("$anchor", "$dynamicAnchor"):
-            self._anchors[str(schema.get(keyword))] = schema
+        for keyword in _ANCHORS & schema.keys():
+            name = str(schema[keyword])
+            if self._anchors.setdefault(name, schema) is not schema:
+                raise self.fault(schema, "has a name in it that another schema has, too", keyword)
         for keyword, most in (("required", MAX_NAMES), ("enum", MAX_CHOICES)):
             if len(_list(schema.get(keyword))) > most:
                 raise self.fault(schema, f"has more than {most:,} entries in '{keyword}'", keyword)
@@ -200,7 +207,7 @@ def patterns_of(schema: Schema) -> Iterator[tuple[Path, str]]:
 def _inside(schema: Schema) -> Iterator[tuple[Path, object]]:
     if not schema.keys() & _HOLD:
         return
-    for name in (*_SAME, *_EVERY, "propertyNames"):
+    for name in (*_SAME, *_EVERY, "propertyNames", "contentSchema"):
         yield (name,), schema.get(name)
     for name in (*_SAME_LISTS, "prefixItems", "items"):
         yield from (((name, str(n)), inner) for n, inner in enumerate(_list(schema.get(name))))
