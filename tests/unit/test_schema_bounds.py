@@ -111,6 +111,13 @@ TOO_MUCH: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "a recursive reference": ({"$recursiveRef": "#"}, "not supported", ("$recursiveRef",)),
     "itself": ({"allOf": [{"$ref": "#"}]}, "without going into the value", ()),
     "another document": ({"items": {"$ref": "other.json"}}, "another document", ("items", "$ref")),
+    "101 classes of letters": (
+        {"items": {"pattern": r"[\w-]{100}\p{L}"}}, "too many classes", ("items", "pattern")
+    ),
+    "2,001 characters of any kind": (
+        {"allOf": [{"pattern": ".{1000}"}, {"pattern": r"[^a]{400}\S{600}."}]},
+        "too many classes", ("allOf", "0", "pattern"),
+    ),
     "an index beyond all lists": (
         {"allOf": [{}], "items": {"$ref": "#/allOf/" + "9" * 5_000}}, "not in it", ("items", "$ref")
     ),

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from llm_gateway.pattern_size import states_of
+from llm_gateway.pattern_size import breadth_of, states_of
 
 MAX_NAMES = 1_000
 MAX_CHOICES = 5_000
 MAX_PATTERNS = 100
 MAX_PATTERN_CHARS = 1_000
 MAX_STATES = 10_000
+MAX_BREADTH = 2_000
 
 _SAME = ("not", "if", "then", "else")
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
@@ -101,11 +102,14 @@ class SchemaGraph:
         self.explained_at_length = False
         self._document = document
         self._patterns = 0
+        self._breadth = 0
         self._paths: dict[int, Path] = {}
         self._anchors: dict[str, Schema] = {}
         self._unfollowed: list[Schema] = []
         self._collect(document)
-        while self._unfollowed:  # a reference may lead beside all keywords, to schemas with references as well
+        while (
+            self._unfollowed
+        ):  # a reference may lead beside all keywords, to schemas with references as well
             self._target(self._unfollowed.pop())
 
     def applied(self, schema: Schema) -> Applied:
@@ -189,6 +193,10 @@ class SchemaGraph:
             raise self.fault(schema, f"has more than {MAX_PATTERNS} patterns", *steps)
         if len(pattern) > MAX_PATTERN_CHARS:
             raise self.fault(schema, f"has a pattern of more than {MAX_PATTERN_CHARS:,} characters", *steps)
+        self._breadth += breadth_of(pattern)
+        if self._breadth > MAX_BREADTH:
+            reason = r"has patterns with too many classes such as '\w' once repetitions are written out"
+            raise self.fault(schema, reason, *steps)
         self.states += states_of(pattern)
         if self.states > MAX_STATES:
             reason = f"has patterns of more than {MAX_STATES:,} characters once repetitions are written out"

@@ -33,7 +33,9 @@ from llm_gateway.validation import has_half_character
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
 _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
 _OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
-_UNKNOWN_TAG = re.compile(r"Encountered unknown tag '(\w+)'")  # what Jinja2 says of `{% do %}` or a stray `{% endif %}`
+_UNKNOWN_TAG = re.compile(
+    r"Encountered unknown tag '(\w+)'"
+)  # what Jinja2 says of `{% do %}` or a stray `{% endif %}`
 _TAGS = {"do", "break", "continue", "debug", "trans", "else", "elif", *(f"end{name}" for name in _OPENING)}
 _KNOWN = (*GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
 _ROLES: tuple[Role, ...] = get_args(Role)

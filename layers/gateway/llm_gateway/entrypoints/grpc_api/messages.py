@@ -128,7 +128,7 @@ class _Reader:
 
 
 def _inside(place: str, step: str | int) -> str:
-    """The place one level further in, no longer than a message can show: a name may be as long as the request."""
+    """The place one level further in, as long as a message shows; a name may be as long as the request."""
     return f"{place}.{step}"[:_LONGEST_PLACE]
 
 
