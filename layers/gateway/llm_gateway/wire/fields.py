@@ -55,6 +55,10 @@ class Wire(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
+
+class Asked(Wire):
+    """What callers send; a validator of what comes in would let no strict model read its own JSON again."""
+
     @model_validator(mode="before")
     @classmethod
     def _few_unknown(cls, value: Any) -> Any:
@@ -66,7 +70,7 @@ class Wire(BaseModel):
         return {name: value[name] for name in (*unknown, *(known & value.keys()))}
 
 
-class Parameters(Wire):
+class Parameters(Asked):
     """What shapes the answer; what is left out is the prompt's choice, then the model's."""
 
     temperature: float | None = Field(
