@@ -61,6 +61,8 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "steps of a path": ("\n{{ x" + ".a" * 500 + " }}", 2, _DEEP),
     "filters": ("\n{{ x" + "|e" * 500 + " }}", 2, _DEEP),
     "conditions in one another": ("\n" + "{% if x %}" * 90 + "{% endif %}" * 90, 2, _DEEP),
+    "conditions in one another that no parser follows": ("\n" + "{% if x %}" * 900, 2, "nested too deeply"),
+    "negations": ("\n{{ " + "not " * 5_000 + "x }}", 2, "nested too deeply"),
     "loops in one another": ("\n" + "{% for a in x %}" * 20 + "{% endfor %}" * 20, 2, "more than 16 loops"),
     "branches": ("{% if x %}" + "\n{% elif x %}" * 300 + "{% endif %}", 202, "more than 200 'elif'"),
     "parentheses": ("\n{{ " + "(" * 500_000, 2, _BRACKETS),

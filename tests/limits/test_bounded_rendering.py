@@ -23,6 +23,7 @@ _MAX_CHARS = 1_000_000
 _LOOP = "{% for i in range(100000) %}"
 _SHORT = "{% for i in range(60) %}"
 _END = "{% endfor %}"
+_TUPLES = "{% set t = (1, 2) %}" + "{% set t = (t, t) %}" * 40
 _NS = "{% set ns = namespace(x=x, l=[1]) %}"
 
 _TOO_MUCH = [
@@ -202,6 +203,11 @@ def test_a_rendering_that_outlives_its_time_is_refused_and_the_next_one_is_not()
         ("{{ [1].index(d) }}{{ [d] * 9 }}", {"d": [["a" * 100_000] * 99] * 9}),
         ("{{ s.rfind(t) }}", {"s": "a" * 90_000, "t": "b" + "a" * 40_000}),
         ("{% macro m(a) %}{% endmacro %}{{ m(*s) }}", {"s": "a" * 900_000}),
+        (_TUPLES + "{{ d|attr(t)|default('') }}", {"d": {"a": 1}}),
+        (_TUPLES + "{{ [1]|attr(t) }}", {}),
+        (_TUPLES + "{{ [d]|map('attr', t)|join }}", {"d": {"a": 1}}),
+        ("{{ d|tojson([0] * 3000000) }}", {"d": [[[[[[[[[[1]]]]]]]]]]}),
+        ("{{ d|tojson(s) }}", {"d": [[[[[[[[[[1]]]]]]]]]], "s": "a" * 9_000_000}),
     ],
 )
 def test_what_is_out_of_proportion_is_refused_before_it_begins(text: str, variables: dict[str, Json]) -> None:

@@ -111,6 +111,24 @@ TOO_MUCH: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "a recursive reference": ({"$recursiveRef": "#"}, "not supported", ("$recursiveRef",)),
     "itself": ({"allOf": [{"$ref": "#"}]}, "without going into the value", ()),
     "another document": ({"items": {"$ref": "other.json"}}, "another document", ("items", "$ref")),
+    "101 classes of letters": (
+        {"items": {"pattern": r"[\w-]{100}\p{L}"}}, "too many classes", ("items", "pattern")
+    ),
+    "2,001 characters of any kind": (
+        {"allOf": [{"pattern": ".{1000}"}, {"pattern": r"[^a]{400}\S{600}."}]},
+        "too many classes", ("allOf", "0", "pattern"),
+    ),
+    "an index beyond all lists": (
+        {"allOf": [{}], "items": {"$ref": "#/allOf/" + "9" * 5_000}}, "not in it", ("items", "$ref")
+    ),
+    "a name for two schemas": (
+        {"$ref": "#a", "$defs": {"b": {"$anchor": "a"}, "c": {"$anchor": "a"}}},
+        "another schema has", ("$defs", "b", "$anchor"),
+    ),
+    "a name for what is in a text": (
+        {"$ref": "#a", "contentSchema": {"$anchor": "a"}, "$defs": {"b": {"$anchor": "a"}}},
+        "another schema has", ("contentSchema", "$anchor"),
+    ),
     "an identity inside": ({"items": {"$id": "http://a/b"}}, r"'\$id' inside", ("items", "$id")),
     "an unknown dialect": ({"$schema": "http://a/b"}, "unknown dialect", ("$schema",)),
     "an old dialect": (
@@ -175,6 +193,7 @@ def test_a_tree_is_a_legitimate_recursion() -> None:
             "prefixItems": [{"$ref": "#/kept"}],
             "kept": {"type": "string"},
         },
+        {"items": {"$ref": "#/x/a"}, "x": {"a": {"$ref": "#/x/b"}, "b": {"type": "string"}}},
     ],
 )
 def test_known_dialects_anchors_and_pointers_work(document: dict[str, Any]) -> None:
@@ -283,6 +302,12 @@ def test_commas_within_texts_are_no_values() -> None:
     check_text(b'{"csv": "' + b'a,b\\",[{' * 100_000 + b'"}')
     with pytest.raises(TooManyValues):
         check_text(b'{"csv": ["' + b'a","' * 100_001 + b'"]}')
+
+
+def test_a_text_without_an_end_is_looked_through_once() -> None:
+    """Whatever quotation marks are in it: looked for from each of them again, it would take half an hour."""
+    check_text(b'{"csv": "' + b'\\",' * 250_000)
+    check_text(b'{"csv": "' + b'\\",' * 250_000 + b"\\")
 
 
 @pytest.mark.parametrize("field", ["variables", "output.schema"])

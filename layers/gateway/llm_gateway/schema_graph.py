@@ -5,18 +5,20 @@ Every bound that can be read off one place of the document is checked here, befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from llm_gateway.pattern_size import states_of
+from llm_gateway.pattern_size import breadth_of, states_of
 
 MAX_NAMES = 1_000
 MAX_CHOICES = 5_000
 MAX_PATTERNS = 100
 MAX_PATTERN_CHARS = 1_000
 MAX_STATES = 10_000
+MAX_BREADTH = 2_000
 
 _SAME = ("not", "if", "then", "else")
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
@@ -30,6 +32,8 @@ _EVERY = (
     "unevaluatedItems",
 )
 _DEFINITIONS = ("$defs", "definitions")
+_ANCHORS = {"$anchor", "$dynamicAnchor"}
+_INDEX = re.compile("[0-9]{1,9}")
 _UNBOUNDED = {"$dynamicRef", "$recursiveRef"}
 _EXPLAINED_AT_LENGTH = {"anyOf", "oneOf", "propertyNames"}
 
@@ -37,7 +41,7 @@ _APPLY = {
     *("$ref", "properties", "patternProperties", "prefixItems", "propertyNames"),
     *(*_SAME, *_SAME_LISTS, *_SAME_MAPPINGS, *_EVERY),
 }
-_HOLD = {*_APPLY, *_DEFINITIONS}
+_HOLD = {*_APPLY, *_DEFINITIONS, "contentSchema"}
 
 Schema = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -98,11 +102,15 @@ class SchemaGraph:
         self.explained_at_length = False
         self._document = document
         self._patterns = 0
+        self._breadth = 0
         self._paths: dict[int, Path] = {}
         self._anchors: dict[str, Schema] = {}
+        self._unfollowed: list[Schema] = []
         self._collect(document)
-        for schema in list(self.schemas.values()):
-            self._target(schema)
+        while (
+            self._unfollowed
+        ):  # a reference may lead beside all keywords, to schemas with references as well
+            self._target(self._unfollowed.pop())
 
     def applied(self, schema: Schema) -> Applied:
         """The schemas that `schema` applies."""
@@ -145,8 +153,8 @@ class SchemaGraph:
         found: object = self._document
         for step in unquote(fragment).split("/")[1:]:
             name = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-                found = found[int(name)]
+            if isinstance(found, list):
+                found = found[int(name)] if _INDEX.fullmatch(name) and int(name) < len(found) else None
             else:
                 found = _mapping(found).get(name)
         return found
@@ -159,6 +167,7 @@ class SchemaGraph:
             if not isinstance(schema, dict) or id(schema) in self.schemas:
                 continue
             self.schemas[id(schema)], self._paths[id(schema)] = schema, path
+            self._unfollowed.append(schema)
             self._check(schema)
             waiting += [((*path, *steps), inner) for steps, inner in _inside(schema)]
 
@@ -167,8 +176,10 @@ class SchemaGraph:
             raise self.fault(schema, f"has '{keyword}', which is not supported; use '$ref'", keyword)
         if "$id" in schema and schema is not self._document:
             raise self.fault(schema, "has an '$id' inside; only the whole schema may have one", "$id")
-        for keyword in ("$anchor", "$dynamicAnchor"):
-            self._anchors[str(schema.get(keyword))] = schema
+        for keyword in _ANCHORS & schema.keys():
+            name = str(schema[keyword])
+            if self._anchors.setdefault(name, schema) is not schema:
+                raise self.fault(schema, "has a name in it that another schema has, too", keyword)
         for keyword, most in (("required", MAX_NAMES), ("enum", MAX_CHOICES)):
             if len(_list(schema.get(keyword))) > most:
                 raise self.fault(schema, f"has more than {most:,} entries in '{keyword}'", keyword)
@@ -182,6 +193,10 @@ class SchemaGraph:
             raise self.fault(schema, f"has more than {MAX_PATTERNS} patterns", *steps)
         if len(pattern) > MAX_PATTERN_CHARS:
             raise self.fault(schema, f"has a pattern of more than {MAX_PATTERN_CHARS:,} characters", *steps)
+        self._breadth += breadth_of(pattern)
+        if self._breadth > MAX_BREADTH:
+            reason = r"has patterns with too many classes such as '\w' once repetitions are written out"
+            raise self.fault(schema, reason, *steps)
         self.states += states_of(pattern)
         if self.states > MAX_STATES:
             reason = f"has patterns of more than {MAX_STATES:,} characters once repetitions are written out"
@@ -200,7 +215,7 @@ def patterns_of(schema: Schema) -> Iterator[tuple[Path, str]]:
 def _inside(schema: Schema) -> Iterator[tuple[Path, object]]:
     if not schema.keys() & _HOLD:
         return
-    for name in (*_SAME, *_EVERY, "propertyNames"):
+    for name in (*_SAME, *_EVERY, "propertyNames", "contentSchema"):
         yield (name,), schema.get(name)
     for name in (*_SAME_LISTS, "prefixItems", "items"):
         yield from (((name, str(n)), inner) for n, inner in enumerate(_list(schema.get(name))))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -48,6 +50,12 @@ from tests.unit.prompts.helpers import parsed, rendered
         ("{% autoescape true %}{% endautoescape %}", "'autoescape' is not available"),
         ("{% block a required %}{% endblock %}", "'required' is not available"),
         ("{{ 1e999 }}", "a number is too large"),
+        ("{{ dict(a=1, a=2) }}", "the argument 'a' is named twice"),
+        ("{{ b | default(boolean=1, boolean=2) }}", "the argument 'boolean' is named twice"),
+        ("{% macro m(a, a) %}{% endmacro %}", "the argument 'a' is named twice"),
+        ("{% macro m() %}{% endmacro %}{% call(a, a) m() %}{% endcall %}", "the argument 'a' is named twice"),
+        ("{% do xs.append(1) %}", "there is no tag 'do' here"),
+        ("{% endif %}", "there is no tag 'endif' here"),
     ],
 )
 def test_what_is_in_no_table_breaks_the_file_at_upload(body: str, message: str) -> None:
@@ -55,6 +63,24 @@ def test_what_is_in_no_table_breaks_the_file_at_upload(body: str, message: str) 
         parsed(f"first line\n{body}")
     assert broken.value.line == 2
     assert broken.value.reason.startswith(message)
+
+
+def test_words_are_suggested_for_the_first_unknown_one_alone() -> None:
+    """Each is compared with all that there are, which a file may have thousands of."""
+    known = "".join(f"{{% set customer_name_{n} = 1 %}}" for n in range(1_500))
+    calls: list[int] = []
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name in ("nearest", "get_close_matches"):
+            calls.append(1)
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(PromptSyntaxError, match="did you mean 'customer_name_"):
+            parsed(known + "".join(f"{{{{ customer_nome_{n}() }}}}" for n in range(1_500)))
+    finally:
+        sys.setprofile(None)
+    assert len(calls) == 1
 
 
 def test_lint_names_the_word_and_its_line() -> None:

@@ -44,6 +44,8 @@ def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
 
 @pass_environment
 def _attr(environment: Environment, value: Any, name: str) -> Any:
+    if not isinstance(name, str):
+        raise TypeError("the name of a field is a text")
     found = part(value, name)
     return environment.undefined(obj=value, name=name) if found is missing else found
 

@@ -63,12 +63,14 @@ class Prompt:
         """The same, given up at once if it takes more than a few milliseconds.
 
         Raises:
-            NotQuick: It does, or a value does not fit, which takes longer to explain.
-            MissingVariables, InvalidVariables: As `render`.
+            NotQuick: It does, or a value is missing or does not fit, which takes longer to explain.
+            InvalidVariables: As `render`.
         """
         if not is_small(variables, _SMALL_VALUES, LIGHT_BYTES):
             raise NotQuick
-        filled = self._filled(variables)
+        filled = merged(self.front.defaults, variables)
+        if self._missing(filled):
+            raise NotQuick
         if self.input_schema is not None and not self.input_schema.quickly_fits(filled):
             raise NotQuick
         try:
@@ -78,10 +80,12 @@ class Prompt:
 
     def _filled(self, variables: Mapping[str, Json]) -> dict[str, Json]:
         filled = merged(self.front.defaults, variables)
-        missing = [name for name in self.required_variables if not _has(filled, name.split("."))]
-        if missing:
+        if missing := self._missing(filled):
             raise MissingVariables(missing, variable_hint(missing, variables))
         return filled
+
+    def _missing(self, filled: Mapping[str, Json]) -> list[str]:
+        return [name for name in self.required_variables if not _has(filled, name.split("."))]
 
 
 def parse_prompt(path: str, version: str, data: bytes, partials: Mapping[str, bytes] | None = None) -> Prompt:

@@ -17,6 +17,7 @@ from typing import get_args
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateSyntaxError, UndefinedError
+from jinja2.parser import Parser
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
 from llm_gateway.models import Json, Message, Role
@@ -26,12 +27,16 @@ from llm_gateway.prompts.metering import QUICK_BYTES, QUICK_STEPS, TIME_LIMIT_S,
 from llm_gateway.prompts.rewriting import metered
 from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
 from llm_gateway.prompts.variables import required_variables
-from llm_gateway.prompts.vocabulary import unknown_words
+from llm_gateway.prompts.vocabulary import unknown_word
 from llm_gateway.validation import has_half_character
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away
 _ROLE_LINE = re.compile(r"^[ \t]*(system|user|assistant):[ \t]*$")
 _OPENING = {"for", "if", "macro", "call", "filter", "with", "autoescape", "block", "trans"}
+_UNKNOWN_TAG = re.compile(
+    r"Encountered unknown tag '(\w+)'"
+)  # what Jinja2 says of `{% do %}` or a stray `{% endif %}`
+_TAGS = {"do", "break", "continue", "debug", "trans", "else", "elif", *(f"end{name}" for name in _OPENING)}
 _KNOWN = (*GLOBALS, "self")  # Jinja2 binds `self` to the template's blocks
 _ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -64,7 +69,7 @@ class PromptTemplate:
         mark = f"{_EDGE}{secrets.token_hex(16)}:"
         try:
             marked = _mark_role_lines(environment(), source, mark, fault)
-            tree = environment().parse(marked)
+            tree = _parsed(marked, fault)
             check_tree(tree, fault)
             _refuse_other_files(tree, fault)
             _refuse_unknown_words(tree, fault)
@@ -76,7 +81,7 @@ class PromptTemplate:
             raise
         except TemplateSyntaxError as error:
             raise fault(_reason(error), error.lineno) from error
-        except (RecursionError, SyntaxError, MemoryError) as error:
+        except (RecursionError, MemoryError) as error:
             raise fault("the template is nested too deeply", None) from error
         except Exception as error:  # Jinja2 computes constants as it compiles, and trips over some
             raise fault("the template cannot be compiled", None) from error
@@ -203,13 +208,27 @@ def check_partial(body: str, fault: Fault) -> None:
         PromptSyntaxError: It is not; names the line.
     """
     try:
-        environment().parse(body)
+        _parsed(body, fault)
+    except PromptSyntaxError:
+        raise
     except TemplateSyntaxError as error:
         raise fault(_reason(error), error.lineno) from error
-    except RecursionError as error:
-        raise fault("the template is nested too deeply", None) from error
     except Exception as error:  # Jinja2's lexer lets whatever Python says of a literal through
         raise fault("the template cannot be compiled", None) from error
+
+
+def _parsed(source: str, fault: Fault) -> nodes.Template:
+    """The syntax tree.
+
+    Raises:
+        TemplateSyntaxError: It is no template.
+        PromptSyntaxError: It nests more deeply than the parser can follow; names the line it came to.
+    """
+    parser = Parser(environment(), source)
+    try:
+        return parser.parse()
+    except RecursionError as error:
+        raise fault("the template is nested too deeply", parser.stream.current.lineno) from error
 
 
 def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:
@@ -220,7 +239,8 @@ def _refuse_other_files(tree: nodes.Template, fault: Fault) -> None:
 
 
 def _refuse_unknown_words(tree: nodes.Template, fault: Fault) -> None:
-    for word in unknown_words(tree)[:1]:
+    word = unknown_word(tree)
+    if word is not None:
         raise fault(word.message, word.line)
 
 
@@ -228,6 +248,9 @@ def _reason(error: TemplateSyntaxError) -> str:
     """Jinja2's own words quote the file's text; a log or an answer must not."""
     if error.message and error.message.startswith(("Unexpected end of template", "unexpected end")):
         return "the template ends inside a tag or block"
+    tag = _UNKNOWN_TAG.match(error.message or "")
+    if tag and tag[1] in _TAGS:
+        return f"there is no tag '{tag[1]}' here"
     return "the text is no valid template; write a literal brace pair as {{ '{{' }} or use a raw block"
 
 

@@ -139,6 +139,8 @@ def formatted(value: Any, *args: Any, **kwargs: Any) -> str:
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """The value as JSON, with HTML's signs escaped."""
+    if not isinstance(indent, int | None):
+        raise TypeError("an indentation is a whole number")
     check_width(indent)
     weight = weigh(value)
     budget().step(weight.items)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from jinja2 import nodes
@@ -22,6 +21,7 @@ from llm_gateway.prompts.functions import FUNCTIONS
 from llm_gateway.prompts.metering import MAX_INT_BITS
 from llm_gateway.prompts.world import OF_A_LOOP
 from llm_gateway.prompts.yaml_mapping import shown
+from llm_gateway.suggestions import nearest
 
 _CHANGING = {"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem"}
 _BY_LITERAL: Mapping[type, methods.Methods] = {
@@ -32,7 +32,6 @@ _BY_LITERAL: Mapping[type, methods.Methods] = {
     nodes.TemplateData: methods.OF_TEXTS,
 }
 _NEVER_CALLABLE = (*_BY_LITERAL, nodes.Const, nodes.Call, nodes.BinExpr, nodes.Compare, nodes.Test)
-_LONGEST_NAME = 64
 _Called = nodes.Call | nodes.Filter | nodes.Test
 
 
@@ -49,22 +48,31 @@ class UnknownWord:
     message: str
 
 
-def unknown_words(tree: nodes.Template) -> tuple[UnknownWord, ...]:
-    """All of a template's words that are in no table, by line.
+def unknown_word(tree: nodes.Template) -> UnknownWord | None:
+    """The first of a template's words that is in no table, by line; None if all are known.
 
     Args:
         tree: The parsed template, not yet metered.
     """
     check = _Check(tree)
     check.visit(tree)
-    return tuple(sorted(check.found, key=lambda word: word.line))
+    if check.first is None:
+        return None
+    line, message, name, known = check.first
+    near = nearest(name, known)
+    return UnknownWord(line, f"{message}; did you mean '{near[0]}'?" if near else message)
 
 
 class _Check(NodeVisitor):
-    """One walk over a template; visitors are named after the nodes, as Jinja2 wants it."""
+    """One walk over a template; visitors are named after the nodes, as Jinja2 wants it.
+
+    Attributes:
+        first: Line and message of the first word that is unknown, the word itself, and those that it may
+            have been meant to be. Comparing words takes long, so it is done once, for this one.
+    """
 
     def __init__(self, tree: nodes.Template) -> None:
-        self.found: list[UnknownWord] = []
+        self.first: tuple[int, str, str, Iterable[str]] | None = None
         self._blocks = {block.name for block in tree.find_all(nodes.Block)}
         self._own = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
         self._own |= {macro.name for macro in tree.find_all(nodes.Macro)}
@@ -81,9 +89,14 @@ class _Check(NodeVisitor):
             self.visit(part)
 
     def visit_Macro(self, node: nodes.Macro) -> None:
+        self._check_once(node, [argument.name for argument in node.args])
         self._macros += 1
         self.generic_visit(node)
         self._macros -= 1
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> None:
+        self._check_once(node, [argument.name for argument in node.args])
+        self.generic_visit(node)
 
     def visit_Block(self, node: nodes.Block) -> None:
         if node.required:
@@ -101,11 +114,13 @@ class _Check(NodeVisitor):
             self._say(node, "a number is too large")
 
     def visit_Filter(self, node: nodes.Filter) -> None:
+        self._check_once(node, _names(node.kwargs))
         self._check_named("filter", node.name, FILTERS, node, node.args, node.kwargs)
         self._check_inner(node)
         self.generic_visit(node)
 
     def visit_Test(self, node: nodes.Test) -> None:
+        self._check_once(node, _names(node.kwargs))
         self._check_named("test", node.name, TESTS, node, node.args, node.kwargs)
         self.generic_visit(node)
 
@@ -117,6 +132,7 @@ class _Check(NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: nodes.Call) -> None:
+        self._check_once(node, _names(node.kwargs))
         match node.node:
             case nodes.Getattr() as called:
                 self._check_method(node, called)
@@ -133,6 +149,14 @@ class _Check(NodeVisitor):
         for part in (*node.args, *node.kwargs, node.dyn_args, node.dyn_kwargs):
             if part is not None:
                 self.visit(part)
+
+    def _check_once(self, node: nodes.Node, names: Iterable[str]) -> None:
+        """Python compiles no call, and no macro, that names an argument twice."""
+        seen = set[str]()
+        for name in names:
+            if name in seen:
+                self._say(node, f"the argument '{shown(name)}' is named twice")
+            seen.add(name)
 
     def _check_method(self, node: nodes.Call, called: nodes.Getattr) -> None:
         name, owner = called.attr, called.node
@@ -209,12 +233,11 @@ class _Check(NodeVisitor):
         )
 
     def _unknown(self, node: nodes.Node, kind: str, name: str, known: Iterable[str]) -> None:
-        near = get_close_matches(name, known, n=1) if len(name) <= _LONGEST_NAME else []
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        self._say(node, f"there is no {kind} '{shown(name)}'{hint}")
+        self._say(node, f"there is no {kind} '{shown(name)}'", name, known)
 
-    def _say(self, node: nodes.Node, message: str) -> None:
-        self.found.append(UnknownWord(node.lineno, message))
+    def _say(self, node: nodes.Node, message: str, name: str = "", known: Iterable[str] = ()) -> None:
+        if self.first is None or node.lineno < self.first[0]:
+            self.first = node.lineno, message, name, known
 
 
 def _binds(

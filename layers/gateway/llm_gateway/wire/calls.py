@@ -8,13 +8,13 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from llm_gateway.models import LABEL_PATTERN, TIMEOUT_RANGE_S, FinishReason, OutputFormat
-from llm_gateway.wire.fields import JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
+from llm_gateway.wire.fields import Asked, JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
 
 CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
 IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,255}$"
 
 
-class Output(Wire):
+class Output(Asked):
     """What the answer has to be; what is left out is the prompt's choice."""
 
     format: OutputFormat | None = Field(None, description="`json` if a schema is given.")
@@ -26,7 +26,7 @@ class Output(Wire):
     )
 
 
-class CallRequest(Wire):
+class CallRequest(Asked):
     """CallPrompt: name a stored prompt, give its variables."""
 
     prompt: str = Field(

@@ -6,9 +6,19 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from llm_gateway.json_bounds import TooManyValues, extent_of
@@ -16,6 +26,9 @@ from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANG
 
 MAX_METADATA_BYTES = 256
 """So that a ledger item stays within 1 KB, one write unit, with the longest of the usual names."""
+_MAX_ENTRIES = 16
+MAX_UNKNOWN = 20
+"""Most fields of a request that are looked at although there are none of their names."""
 
 _PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]+$"
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
@@ -24,8 +37,9 @@ _MetadataKey = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTA
 _MetadataValue = Annotated[str, Field(pattern=_PRINTABLE.replace("+", "*"))]
 Metadata = Annotated[
     dict[_MetadataKey, _MetadataValue],
-    Field(max_length=16),
+    Field(max_length=_MAX_ENTRIES),
     AfterValidator(lambda metadata: _small(metadata)),
+    BeforeValidator(lambda value: _few(value)),
 ]
 Usd = Annotated[
     Decimal,
@@ -42,7 +56,21 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
-class Parameters(Wire):
+class Asked(Wire):
+    """What callers send; a validator of what comes in would let no strict model read its own JSON again."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, value: Any) -> Any:
+        """A body may hold fifty thousand fields that there are not; each would be an error of pydantic's."""
+        if not isinstance(value, dict) or len(value) <= len(cls.model_fields) + MAX_UNKNOWN:
+            return value
+        known = {name for field, info in cls.model_fields.items() for name in (field, info.alias)}
+        unknown = islice((name for name in value if name not in known), MAX_UNKNOWN)
+        return {name: value[name] for name in (*unknown, *(known & value.keys()))}
+
+
+class Parameters(Asked):
     """What shapes the answer; what is left out is the prompt's choice, then the model's."""
 
     temperature: float | None = Field(
@@ -62,6 +90,13 @@ class Parameters(Wire):
             max_tokens=self.max_tokens,
             stop=tuple(self.stop or ()),
         )
+
+
+def _few(value: Any) -> Any:
+    """Metadata before its entries are looked at, each of which could be an error."""
+    if isinstance(value, dict) and len(value) > _MAX_ENTRIES:
+        raise PydanticCustomError("too_long", "too long", {"max_length": _MAX_ENTRIES})
+    return value
 
 
 def _as_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
