@@ -19,6 +19,7 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from llm_gateway.formats import to_metadata_text
 from llm_gateway.models import TokenUsage
 from llm_gateway.rollup import RollupStore, Totals, totals_of
 from llm_gateway.stores.aws import ask
@@ -29,7 +30,7 @@ from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.usage_queue import from_message, to_message
 from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.usage import UsageLedger, UsageRecord
-from llm_gateway.wire.fields import MAX_METADATA_BYTES, to_metadata_text
+from llm_gateway.wire.fields import MAX_METADATA_BYTES
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryUsage

@@ -23,7 +23,7 @@ from jinja2.runtime import LoopContext, TemplateReference
 from jinja2.utils import Namespace
 
 from llm_gateway.errors import RenderLimitExceeded, RequestError
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 from llm_gateway.prompts.conditions import TESTS
 from llm_gateway.prompts.filters import FILTERS
 from llm_gateway.prompts.functions import FUNCTIONS

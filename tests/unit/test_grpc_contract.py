@@ -23,7 +23,7 @@ from llm_gateway.entrypoints.grpc_api.messages import fields_of, message_of, wor
 from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.entrypoints.usage_queries import UsageQuery
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.json_bounds import MAX_VALUES
+from llm_gateway.json_schema.value_bounds import MAX_VALUES
 from llm_gateway.wire import calls, fields, prompts, usage
 
 # Messages and the models they stand for.

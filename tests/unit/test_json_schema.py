@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.json_schema import MAX_VIOLATIONS, InvalidSchema, JsonSchema, Violation
+from llm_gateway.json_schema.schema import MAX_VIOLATIONS, InvalidSchema, JsonSchema, Violation
 
 
 def test_a_value_that_fits_has_no_violation() -> None:

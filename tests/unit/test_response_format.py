@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_gateway.json_schema import JsonSchema
+from llm_gateway.json_schema.schema import JsonSchema
 from llm_gateway.models import ModelOptions
 from llm_gateway.prompts.picoschema import to_json_schema
 from llm_gateway.providers.example import NoExample, example_of

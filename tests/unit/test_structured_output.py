@@ -10,9 +10,10 @@ import pytest
 from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.json_schema import JsonSchema
+from llm_gateway.json_schema.schema import JsonSchema
+from llm_gateway.json_schema.values import Json
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import Completion, Json, Message, ModelOptions, TokenUsage
+from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.provider_errors import (
     AnswerNotJson,

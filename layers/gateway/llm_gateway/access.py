@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, get_args
 
 from llm_gateway.access_errors import Forbidden
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 from llm_gateway.reach import Reach
 
 Method = Literal["CallPrompt", "ListPrompts", "GetPromptMetadata", "GetUsageStats", "ListModels"]

@@ -19,10 +19,11 @@ from llm_gateway.budget_limits import SHARED, Amount, Limit, Limits, resets_at
 from llm_gateway.call_bounds import most_of_call
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, StoreUnavailable, UnpricedModel
-from llm_gateway.models import Json, Message
+from llm_gateway.formats import to_decimal_text, to_iso
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models import Message
 from llm_gateway.routing import Route
 from llm_gateway.usage import Spending, total_cost_usd, total_usage
-from llm_gateway.wire.fields import to_decimal_text, to_iso
 
 _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does after its deadline
 _STORE_TIMEOUT_S = 0.5

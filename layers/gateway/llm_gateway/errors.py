@@ -48,7 +48,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from llm_gateway.models import Json
+    from llm_gateway.json_schema.values import Json
 
 
 class GatewayError(Exception):

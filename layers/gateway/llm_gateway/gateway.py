@@ -14,8 +14,9 @@ from llm_gateway.cancellation import to_the_end
 from llm_gateway.completer import Answer, Completer, Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError, InvalidParameter, StoreUnavailable
+from llm_gateway.json_schema.values import Json
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Json, Message
+from llm_gateway.models import Message
 from llm_gateway.prompts.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import ProviderError

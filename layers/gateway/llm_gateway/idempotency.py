@@ -22,7 +22,7 @@ from llm_gateway.errors import (
     IdempotencyKeyReused,
     StoreUnavailable,
 )
-from llm_gateway.json_bounds import is_small
+from llm_gateway.json_schema.value_bounds import is_small
 from llm_gateway.provider_errors import ProviderError, ProviderTimeout
 from llm_gateway.wire.calls import CallRequest, CallResponse
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers

@@ -8,10 +8,8 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
-from typing_extensions import TypeAliasType
+from llm_gateway.json_schema.values import Json
 
-# A TypeAliasType, because pydantic cannot follow a plain recursive alias.
-Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
 OutputFormat = Literal["text", "json"]

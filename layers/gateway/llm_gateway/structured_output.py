@@ -11,9 +11,10 @@ from pydantic_core import from_json
 from llm_gateway.completer import Answer, Completer, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.json_bounds import TooManyValues, check_text, is_small
-from llm_gateway.json_schema import InvalidSchema, JsonSchema
-from llm_gateway.models import Completion, Json, Message
+from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
+from llm_gateway.json_schema.value_bounds import TooManyValues, check_text, is_small
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models import Completion, Message
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import (
     AnswerNotJson,

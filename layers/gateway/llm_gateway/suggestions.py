@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 from itertools import islice
 
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 
 _LONGEST = 128  # comparing takes time that grows with the square of the length
 _MOST_NAMES = 200

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.json_schema import JsonSchema
+from llm_gateway.json_schema.schema import JsonSchema
 from llm_gateway.prompts.picoschema import to_json_schema
 from tests.unit.prompts.helpers import modest
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import MissingVariables
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 from tests.unit.prompts.helpers import modest, parsed, rendered
 
 

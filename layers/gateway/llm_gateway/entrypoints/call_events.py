@@ -16,7 +16,7 @@ from llm_gateway.entrypoints.direct_invoke import lambda_time_left
 from llm_gateway.entrypoints.loading import InvocationFailed
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.idempotency import IdempotentCalls
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 from llm_gateway.provider_errors import ProviderError
 from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import CORRELATION_ID, CallRequest

@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llm_gateway.json_schema.values import Json
 from llm_gateway.models import (
     MAX_STOP_SEQUENCES,
     TEMPERATURE_RANGE,
     TIMEOUT_RANGE_S,
     TOP_P_RANGE,
-    Json,
     Mock,
     ModelOptions,
     OutputFormat,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from llm_gateway.json_schema import Violation
-from llm_gateway.models import Json
+from llm_gateway.json_schema.schema import Violation
+from llm_gateway.json_schema.values import Json
 from llm_gateway.prompts.findings import KNOWN_NAMES, Finding, Subject
 from llm_gateway.prompts.front_matter import FrontMatter
 from llm_gateway.prompts.variables import Path, used_variables

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 from llm_gateway.prompts.yaml_mapping import shown
 
 _SCALARS = {"string", "number", "integer", "boolean", "null"}

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llm_gateway.errors import InvalidVariables, MissingVariables, RenderLimitExceeded
-from llm_gateway.json_bounds import is_small
-from llm_gateway.json_schema import InvalidSchema, JsonSchema
-from llm_gateway.models import Json, Message
+from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
+from llm_gateway.json_schema.value_bounds import is_small
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models import Message
 from llm_gateway.prompts.composition import Source, compose, included, read_source
 from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
 from llm_gateway.prompts.metering import QUICK_TIME_S, TIME_LIMIT_S

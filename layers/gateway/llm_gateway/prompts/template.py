@@ -20,7 +20,8 @@ from jinja2.exceptions import TemplateSyntaxError, UndefinedError
 from jinja2.parser import Parser
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
-from llm_gateway.models import Json, Message, Role
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models import Message, Role
 from llm_gateway.prompts.bounds import Fault, check_role_lines, check_tree, check_variables
 from llm_gateway.prompts.front_matter import PromptSyntaxError
 from llm_gateway.prompts.metering import QUICK_BYTES, QUICK_STEPS, TIME_LIMIT_S, Budget, spending, text

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from jinja2 import nodes
 
+from llm_gateway.json_schema.values import Json
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Json, TokenUsage
+from llm_gateway.models import TokenUsage
 from llm_gateway.prompts.findings import Subject
 from llm_gateway.prompts.sandbox import environment
 from llm_gateway.prompts.template import role_lines

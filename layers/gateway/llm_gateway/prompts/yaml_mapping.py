@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 from llm_gateway.validation import has_half_character
 
 KeyPath = tuple[str, ...]

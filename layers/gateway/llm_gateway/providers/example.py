@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 
 _DEEPEST = 12
 _DEEPEST_DEMANDED = 60

@@ -15,8 +15,9 @@ import openai
 from openai import Omit
 
 from llm_gateway.deadline import Deadline
+from llm_gateway.json_schema.values import Json
 from llm_gateway.model_catalogue import Endpoint, ModelSpec
-from llm_gateway.models import Completion, Json, Message, ModelOptions
+from llm_gateway.models import Completion, Message, ModelOptions
 from llm_gateway.provider_errors import (
     ContentFiltered,
     InvalidProviderResponse,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_gateway.models import Json, ModelOptions
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models import ModelOptions
 
 _SUBSCHEMAS = {"properties", "$defs", "definitions"}
 _STRICT_KEYWORDS = {

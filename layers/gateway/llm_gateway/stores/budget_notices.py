@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llm_gateway.budgets import ThresholdReached
+from llm_gateway.formats import to_decimal_text, to_iso
 from llm_gateway.stores.aws import ask, unavailable
-from llm_gateway.wire.fields import to_decimal_text, to_iso
 
 SOURCE = "llm-gateway"
 DETAIL_TYPE = "Budget threshold reached"

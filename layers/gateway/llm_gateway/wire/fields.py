@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Any
@@ -21,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from llm_gateway.json_bounds import TooManyValues, extent_of
+from llm_gateway.formats import to_decimal_text, to_iso, to_metadata_text
+from llm_gateway.json_schema.value_bounds import TooManyValues, extent_of
 from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
 
 MAX_METADATA_BYTES = 256
@@ -119,19 +119,3 @@ def _small(metadata: dict[str, str]) -> dict[str, str]:
     if len(to_metadata_text(metadata).encode()) > MAX_METADATA_BYTES:
         raise PydanticCustomError("too_many_bytes", "too long", {"max_bytes": MAX_METADATA_BYTES})
     return metadata
-
-
-def to_metadata_text(metadata: Mapping[str, str]) -> str:
-    """`{"team":"checkout"}`: compact JSON, always in the same order."""
-    return json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def to_decimal_text(value: Decimal) -> str:
-    """`0.000123`: never an exponent, no trailing zeros."""
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def to_iso(moment: datetime) -> str:
-    """`2026-11-23T10:00:00Z`, with fractions only if there are any."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

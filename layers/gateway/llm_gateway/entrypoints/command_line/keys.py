@@ -22,8 +22,9 @@ from llm_gateway.entrypoints.command_line.key_scopes import (
 from llm_gateway.entrypoints.command_line.output import fail, note, say, show_json, show_table
 from llm_gateway.entrypoints.command_line.places import KeyStores
 from llm_gateway.errors import InvalidParameter
+from llm_gateway.formats import to_iso
 from llm_gateway.keys import GatewayKey
-from llm_gateway.wire.fields import ServiceName, to_iso
+from llm_gateway.wire.fields import ServiceName
 
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"([1-9]\d{0,4})([hdw])")

@@ -18,8 +18,8 @@ from llm_gateway.entrypoints.command_line.output import fail, say, show_table
 from llm_gateway.entrypoints.command_line.places import UsageStores
 from llm_gateway.entrypoints.command_line.ranges import EndOption, StartOption, read_range
 from llm_gateway.entrypoints.ledger_export import csv_writer, export_ledger, json_writer
+from llm_gateway.formats import to_decimal_text, to_iso
 from llm_gateway.rebuild import Drift, Rebuild, RebuildReport, Span, closed_spans
-from llm_gateway.wire.fields import to_decimal_text, to_iso
 
 
 class Format(StrEnum):

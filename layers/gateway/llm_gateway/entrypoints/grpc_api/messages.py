@@ -22,9 +22,9 @@ from pydantic import BaseModel
 
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2 import LabelShares
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.json_bounds import MAX_VALUES
-from llm_gateway.models import Json
-from llm_gateway.wire.fields import to_decimal_text
+from llm_gateway.formats import to_decimal_text
+from llm_gateway.json_schema.value_bounds import MAX_VALUES
+from llm_gateway.json_schema.values import Json
 
 M = TypeVar("M", bound=Message)
 

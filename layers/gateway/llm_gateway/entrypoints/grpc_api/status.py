@@ -13,7 +13,7 @@ from grpc import StatusCode
 from llm_gateway import access_errors, errors, provider_errors
 from llm_gateway.entrypoints.grpc_api.messages import JSON_NAMES
 from llm_gateway.errors import GatewayError
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 
 DOMAIN = "llm-gateway"
 DETAILS_TRAILER = "grpc-status-details-bin"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llm_gateway.json_bounds import Extent, TooManyValues, extent_of
-from llm_gateway.schema_graph import InvalidSchema, Schema, SchemaGraph
-from llm_gateway.schema_rules import Costs, CostsOf, Node, nodes_of
+from llm_gateway.json_schema.schema_graph import InvalidSchema, Schema, SchemaGraph
+from llm_gateway.json_schema.schema_rules import Costs, CostsOf, Node, nodes_of
+from llm_gateway.json_schema.value_bounds import Extent, TooManyValues, extent_of
 
 MAX_VALUES = 10_000
 MAX_CHARS = 131_072

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from llm_gateway.pattern_size import breadth_of, states_of
+from llm_gateway.json_schema.pattern_size import breadth_of, states_of
 
 MAX_NAMES = 1_000
 MAX_CHOICES = 5_000

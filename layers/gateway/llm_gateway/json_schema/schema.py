@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_gateway.json_bounds import TooManyValues, extent_of
-from llm_gateway.models import Json
-from llm_gateway.schema_bounds import SchemaBounds, dialect_of
-from llm_gateway.schema_graph import InvalidSchema
+from llm_gateway.json_schema.schema_bounds import SchemaBounds, dialect_of
+from llm_gateway.json_schema.schema_graph import InvalidSchema
+from llm_gateway.json_schema.value_bounds import TooManyValues, extent_of
+from llm_gateway.json_schema.values import Json
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, ValidationErrorKind

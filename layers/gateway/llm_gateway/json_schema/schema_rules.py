@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from llm_gateway.json_bounds import extent_of
-from llm_gateway.pattern_size import states_of
-from llm_gateway.schema_graph import Schema, SchemaGraph, patterns_of
+from llm_gateway.json_schema.pattern_size import states_of
+from llm_gateway.json_schema.schema_graph import Schema, SchemaGraph, patterns_of
+from llm_gateway.json_schema.value_bounds import extent_of
 
 _UNEVALUATED = {"unevaluatedProperties", "unevaluatedItems"}
 _LOOKED_AT_AGAIN = 3  # times that a schema's neighbours are applied where one of those keywords is
