@@ -17,16 +17,10 @@ from llm_gateway.completer import Completer, Retry, RetryPolicy
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.idempotency import Claim, Earlier
 from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import (
-    Completion,
-    Labels,
-    Message,
-    ModelOptions,
-    PromptEntry,
-    Revision,
-    TokenUsage,
-)
-from llm_gateway.prompts.assembly import Upload
+from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.prompts.catalogue.assembly import Upload
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision
+from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.rebuild import LedgerEntry, StoredRollup
 from llm_gateway.rollup import BucketWidth, Dimensions, Rollup, Totals, rollups_of

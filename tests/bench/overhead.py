@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import openai
 
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from llm_gateway.stores.prompt_table import DynamoPromptIndex

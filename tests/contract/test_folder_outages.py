@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from llm_gateway.errors import PromptNotFound, StoreUnavailable
-from llm_gateway.models import Labels
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.labels import LabelMove, shares_of
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of
+from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.stores import folder_archive
 from llm_gateway.stores.folder import FolderPromptFiles
 from llm_gateway.stores.folder_index import FolderPromptIndex

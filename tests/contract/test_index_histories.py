@@ -21,9 +21,9 @@ from hypothesis.stateful import (
 from moto import mock_aws
 from typing_extensions import override
 
-from llm_gateway.models import PromptEntry, Stamp, own_version
-from llm_gateway.prompts.assembly import PromptUploads, Upload
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.assembly import PromptUploads, Upload
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Stamp, own_version
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from llm_gateway.stores.prompt_table import DynamoPromptIndex

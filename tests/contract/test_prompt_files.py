@@ -12,8 +12,8 @@ import pytest
 from moto import mock_aws
 
 from llm_gateway.errors import PromptNotFound
-from llm_gateway.prompts.assembly import PromptUploads
-from llm_gateway.prompts.catalogue import PromptBodies
+from llm_gateway.prompts.catalogue.assembly import PromptUploads
+from llm_gateway.prompts.catalogue.catalogue import PromptBodies
 from llm_gateway.stores.folder import FolderPromptFiles
 from llm_gateway.stores.prompt_bucket import S3PromptFiles
 from local_aws.emulator import Emulator

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from llm_gateway.models import Labels, ModelOptions, PromptEntry, Revision, Shares, Stamp
-from llm_gateway.prompts.indexing import WritablePromptIndex, padded
-from llm_gateway.prompts.labels import LabelMove, LabelStore, shares_of
+from llm_gateway.models import ModelOptions
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, Stamp
+from llm_gateway.prompts.catalogue.indexing import WritablePromptIndex, padded
+from llm_gateway.prompts.catalogue.labels import LabelMove, LabelStore, shares_of
+from llm_gateway.prompts.catalogue.shares import Labels, Shares
 from llm_gateway.stores.folder_index import FolderPromptIndex
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.stores.prompt_table import DynamoPromptIndex

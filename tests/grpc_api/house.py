@@ -26,8 +26,8 @@ from llm_gateway.gateway import Gateway, GatewayLimits
 from llm_gateway.guarded_calls import GuardedCalls
 from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
 from llm_gateway.record_names import RecordNames

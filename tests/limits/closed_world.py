@@ -24,16 +24,16 @@ from jinja2.utils import Namespace
 
 from llm_gateway.errors import RenderLimitExceeded, RequestError
 from llm_gateway.json_schema.values import Json
-from llm_gateway.prompts.conditions import TESTS
-from llm_gateway.prompts.filters import FILTERS
-from llm_gateway.prompts.functions import FUNCTIONS
-from llm_gateway.prompts.metering import MAX_STEPS, Budget, spending
-from llm_gateway.prompts.methods import TABLES
-from llm_gateway.prompts.rewriting import COMPARE, CONCAT, METHOD, SLICE
-from llm_gateway.prompts.sandbox import environment
-from llm_gateway.prompts.template import PromptTemplate
-from llm_gateway.prompts.world import OPAQUE
-from llm_gateway.prompts.yaml_mapping import PromptSyntaxError
+from llm_gateway.prompts.files.yaml_lines import PromptSyntaxError
+from llm_gateway.prompts.rendering.conditions import TESTS
+from llm_gateway.prompts.rendering.filters import FILTERS
+from llm_gateway.prompts.rendering.functions import FUNCTIONS
+from llm_gateway.prompts.rendering.metered_tree import COMPARE, CONCAT, METHOD, SLICE
+from llm_gateway.prompts.rendering.metering import MAX_STEPS, Budget, spending
+from llm_gateway.prompts.rendering.methods import TABLES
+from llm_gateway.prompts.rendering.sandbox import environment
+from llm_gateway.prompts.rendering.template import PromptTemplate
+from llm_gateway.prompts.rendering.world import OPAQUE
 
 _MEMORY = 96_000_000
 _MAX_CHARS = 100_000

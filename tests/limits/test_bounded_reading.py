@@ -11,14 +11,14 @@ from jinja2 import Environment
 from typing_extensions import override
 
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.prompts.bounds import MAX_CHARS, MAX_LINES, MAX_TOKENS, Size, measured
-from llm_gateway.prompts.composition import compose, read_source
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.lint import lint
-from llm_gateway.prompts.picoschema import SchemaError, to_json_schema
+from llm_gateway.prompts.files.bounds import MAX_CHARS, MAX_LINES, MAX_TOKENS, Size, measured
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.includes import compose, read_source
+from llm_gateway.prompts.files.picoschema import SchemaError, to_json_schema
+from llm_gateway.prompts.files.yaml_lines import MAX_FRONT_BYTES, MAX_VALUES, load_mapping
+from llm_gateway.prompts.lint.lint import lint
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.prompts.sandbox import environment
-from llm_gateway.prompts.yaml_mapping import MAX_FRONT_BYTES, MAX_VALUES, load_mapping
+from llm_gateway.prompts.rendering.sandbox import environment
 from tests.unit.prompts.helpers import modest
 
 MODELS = ModelCatalogue.packaged()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded, RequestError
 from llm_gateway.json_schema.values import Json
 from llm_gateway.models import Message
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.metering import Budget, spending
-from llm_gateway.prompts.template import PromptTemplate
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.rendering.metering import Budget, spending
+from llm_gateway.prompts.rendering.template import PromptTemplate
 from tests.unit.prompts.helpers import SECRET, modest, rendered, told, told_of_refusal
 
 _SAFETY_NET_S = 5.0

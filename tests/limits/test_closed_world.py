@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.prompts.conditions import TESTS
-from llm_gateway.prompts.filters import FILTERS
-from llm_gateway.prompts.functions import FUNCTIONS
-from llm_gateway.prompts.methods import TABLES
+from llm_gateway.prompts.rendering.conditions import TESTS
+from llm_gateway.prompts.rendering.filters import FILTERS
+from llm_gateway.prompts.rendering.functions import FUNCTIONS
+from llm_gateway.prompts.rendering.methods import TABLES
 
 _ROOT = Path(__file__).parents[2]
 _CANARY = "canary-0f7a"

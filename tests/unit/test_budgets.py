@@ -27,8 +27,8 @@ from llm_gateway.gateway import Gateway, GatewayLimits
 from llm_gateway.model_catalogue import ModelCatalogue, ModelPrice, ModelSpec
 from llm_gateway.model_overlay import overlaid
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.provider_errors import ContentFiltered, ProviderError, ProviderUnavailable
 from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.providers.fake import FakeProvider

@@ -15,9 +15,9 @@ from typing_extensions import override
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.entrypoints.command_line.places import Place, PromptStores, open_stores
 from llm_gateway.errors import GatewayError
-from llm_gateway.models import Labels
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.labels import LabelMove, shares_of
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of
+from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.stores.folder import FolderPromptFiles
 from llm_gateway.stores.folder_index import FolderPromptIndex
 from tests.fakes import NOON

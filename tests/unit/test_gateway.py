@@ -20,8 +20,8 @@ from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFoun
 from llm_gateway.gateway import Gateway, GatewayLimits
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.provider_errors import (
     ContentFiltered,
     ProviderRejected,

@@ -15,7 +15,7 @@ from llm_gateway.errors import ConfigurationError, GatewayError, InvalidVariable
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.model_overlay import overlaid
 from llm_gateway.models import Completion, TokenUsage
-from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.settings import Settings

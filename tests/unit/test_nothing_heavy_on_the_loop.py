@@ -23,10 +23,10 @@ from llm_gateway.errors import RequestError
 from llm_gateway.gateway import Gateway, GatewayLimits
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.models import Completion
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.metering import QUICK_STEPS, Budget
-from llm_gateway.prompts.template import PromptTemplate
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.rendering.metering import QUICK_STEPS, Budget
+from llm_gateway.prompts.rendering.template import PromptTemplate
 from llm_gateway.provider_errors import ProviderError
 from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.routing import Router

@@ -95,7 +95,7 @@ class Parts(StoreParts):
     def gateway(self) -> Gateway:
         """CallPrompt."""
         from llm_gateway.gateway import Gateway, GatewayLimits
-        from llm_gateway.prompts.catalogue import Catalogue
+        from llm_gateway.prompts.catalogue.catalogue import Catalogue
         from llm_gateway.routing import Router
 
         settings = self.settings

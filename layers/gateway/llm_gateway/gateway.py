@@ -17,7 +17,7 @@ from llm_gateway.errors import CallCancelled, GatewayError, InvalidParameter, St
 from llm_gateway.json_schema.values import Json
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import Message
-from llm_gateway.prompts.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.provider_errors import ProviderError
 from llm_gateway.record_names import RecordNames

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from llm_gateway.models import PROMPT_EXTENSIONS, PromptEntry
+from llm_gateway.models import PROMPT_EXTENSIONS
+
+if TYPE_CHECKING:
+    from llm_gateway.prompts.catalogue.entries import PromptEntry
 
 HIDDEN = "a file outside of your key's prompts"
 _EXTENSION = "|".join(re.escape(extension) for extension in PROMPT_EXTENSIONS)

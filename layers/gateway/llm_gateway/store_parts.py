@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llm_gateway.budgets import BudgetNotices
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.keys import KeyStore, Pepper
-    from llm_gateway.prompts.indexing import PromptIndexer
+    from llm_gateway.prompts.catalogue.indexing import PromptIndexer
     from llm_gateway.rollup import RollupStore
     from llm_gateway.stores.aws_clients import AwsClients
     from llm_gateway.stores.checked_version import CheckedVersion
@@ -114,7 +114,7 @@ class StoreParts:
     @cached_property
     def indexer(self) -> PromptIndexer:
         """Keeps the index equal to the bucket."""
-        from llm_gateway.prompts.indexing import PromptIndexer
+        from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 
         return PromptIndexer(
             self.prompt_files,

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.models import PromptEntry
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import Outcome, PromptIndexer
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.entries import PromptEntry
+from llm_gateway.prompts.catalogue.indexing import Outcome, PromptIndexer
 from tests.fakes import NOON, CountingPromptIndex, InMemoryPromptFiles
 
 

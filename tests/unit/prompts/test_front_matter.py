@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.models import ModelOptions
-from llm_gateway.prompts.front_matter import (
+from llm_gateway.prompts.files.front_matter import (
     FrontMatter,
     Mock,
     PromptSyntaxError,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_gateway.models import ModelOptions, PromptEntry, Stamp
-from llm_gateway.prompts.indexing import padded
+from llm_gateway.models import ModelOptions
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Stamp
+from llm_gateway.prompts.catalogue.indexing import padded
 from tests.fakes import NOON
 from tests.unit.prompts.catalogue_fakes import Library
 from tests.unit.prompts.helpers import SECRET, modest

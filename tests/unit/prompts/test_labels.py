@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import InvalidParameter, PromptNotFound
-from llm_gateway.prompts.labels import LabelMove, check_label, chosen_version, shares_of
+from llm_gateway.prompts.catalogue.labels import LabelMove, check_label, chosen_version, shares_of
 from tests.fakes import NOON
 from tests.unit.prompts.catalogue_fakes import Library
 from tests.unit.prompts.helpers import modest

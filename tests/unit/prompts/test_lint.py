@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.prompts.findings import Finding
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.lint import lint
-from llm_gateway.prompts.path import is_partial
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.path import is_partial
+from llm_gateway.prompts.lint.findings import Finding
+from llm_gateway.prompts.lint.lint import lint
 from llm_gateway.prompts.prompt import parse_prompt
 from tests.unit.prompts.helpers import SECRET, modest
 

@@ -10,10 +10,10 @@ from typing_extensions import override
 
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import PromptEntry
-from llm_gateway.prompts.assembly import Upload
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.lint import lint
+from llm_gateway.prompts.catalogue.assembly import Upload
+from llm_gateway.prompts.catalogue.entries import PromptEntry
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.lint.lint import lint
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from tests.fakes import NOON, InMemoryPromptFiles
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import PromptBroken, PromptNotFound
-from llm_gateway.models import Message, version_of
-from llm_gateway.prompts.composition import compose, read_source
-from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.models import Message
+from llm_gateway.prompts.catalogue.entries import version_of
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.includes import compose, read_source
 from llm_gateway.prompts.prompt import Prompt, parse_prompt
 from tests.unit.prompts.catalogue_fakes import Library
 from tests.unit.prompts.helpers import modest

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import InvalidPath
-from llm_gateway.prompts.path import (
+from llm_gateway.prompts.files.path import (
     MAX_PATH_BYTES,
     check_directory,
     check_path,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.json_schema.schema import JsonSchema
-from llm_gateway.prompts.picoschema import to_json_schema
+from llm_gateway.prompts.files.picoschema import to_json_schema
 from tests.unit.prompts.helpers import modest
 
 

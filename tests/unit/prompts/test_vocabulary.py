@@ -11,11 +11,11 @@ from types import FrameType
 import pytest
 
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.prompts.conditions import TESTS
-from llm_gateway.prompts.filters import FILTERS
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.lint import lint
-from llm_gateway.prompts.methods import OF_LISTS, OF_LOOPS, OF_MAPPINGS, OF_NUMBERS, OF_TEXTS
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.lint.lint import lint
+from llm_gateway.prompts.rendering.conditions import TESTS
+from llm_gateway.prompts.rendering.filters import FILTERS
+from llm_gateway.prompts.rendering.methods import OF_LISTS, OF_LOOPS, OF_MAPPINGS, OF_NUMBERS, OF_TEXTS
 from tests.unit.prompts.helpers import parsed, rendered
 
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llm_gateway.access import Caller
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.prompts.catalogue import PromptIndex
-from llm_gateway.prompts.listing import find_entry, prompts_within
-from llm_gateway.prompts.path import check_directory, is_partial, is_prompt_file
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
+from llm_gateway.prompts.catalogue.listing import find_entry, prompts_within
+from llm_gateway.prompts.files.path import check_directory, is_partial, is_prompt_file
 from llm_gateway.reach import Reach
 from llm_gateway.wire.prompts import HISTORY_LIMIT, PromptList, PromptMetadata, PromptSummary
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
-from llm_gateway.models import PromptEntry
-from llm_gateway.prompts.indexing import Outcome, PromptIndexer
-from llm_gateway.prompts.path import is_prompt_file
+from llm_gateway.prompts.catalogue.entries import PromptEntry
+from llm_gateway.prompts.catalogue.indexing import Outcome, PromptIndexer
+from llm_gateway.prompts.files.path import is_prompt_file
 from llm_gateway.prompts.problem import without_words
 
 

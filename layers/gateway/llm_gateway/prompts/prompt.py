@@ -10,11 +10,11 @@ from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
 from llm_gateway.json_schema.value_bounds import is_small
 from llm_gateway.json_schema.values import Json
 from llm_gateway.models import Message
-from llm_gateway.prompts.composition import Source, compose, included, read_source
-from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
-from llm_gateway.prompts.metering import QUICK_TIME_S, TIME_LIMIT_S
-from llm_gateway.prompts.template import PromptTemplate, check_partial
-from llm_gateway.prompts.yaml_mapping import line_of, reading
+from llm_gateway.prompts.files.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
+from llm_gateway.prompts.files.includes import Source, compose, included, read_source
+from llm_gateway.prompts.files.yaml_lines import line_of, reading
+from llm_gateway.prompts.rendering.metering import QUICK_TIME_S, TIME_LIMIT_S
+from llm_gateway.prompts.rendering.template import PromptTemplate, check_partial
 from llm_gateway.suggestions import nesting_hint, variable_hint
 from llm_gateway.workers import LIGHT_BYTES, NotQuick
 

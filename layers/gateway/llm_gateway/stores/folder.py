@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llm_gateway.errors import PromptNotFound, StoreUnavailable
-from llm_gateway.prompts.assembly import Upload
-from llm_gateway.prompts.path import check_path, is_partial, is_prompt_file
+from llm_gateway.prompts.catalogue.assembly import Upload
+from llm_gateway.prompts.files.path import check_path, is_partial, is_prompt_file
 from llm_gateway.stores.folder_archive import STATE, FolderArchive, SeenVersion, carry_over, write_whole
 from llm_gateway.stores.folder_tree import Tree, lies_in, look_at, reason_of
 from llm_gateway.stores.local_file import LocalFile, NotAFile, Stamp, is_folder, read_local_file

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from typing_extensions import override
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.models import Labels, Revision
-from llm_gateway.prompts.labels import LabelMove
+from llm_gateway.prompts.catalogue.entries import Revision
+from llm_gateway.prompts.catalogue.labels import LabelMove
+from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.stores.folder_archive import STATE, write_whole
 from llm_gateway.stores.local_file import append_line, read_whole
 from llm_gateway.stores.memory import InMemoryPromptIndex

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llm_gateway.prompts.path import MAX_PATH_BYTES, is_prompt_file
+from llm_gateway.prompts.files.path import MAX_PATH_BYTES, is_prompt_file
 from llm_gateway.stores.local_file import Stamp, stamp_of
 
 _GONE = {errno.ENOENT, errno.ENOTDIR}

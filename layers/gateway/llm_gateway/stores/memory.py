@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llm_gateway.models import Labels, PromptEntry, PromptState, Revision, Stamp
-from llm_gateway.prompts.catalogue import EntryPage
-from llm_gateway.prompts.labels import LabelMove
-from llm_gateway.prompts.path import EXTENSIONS, has_extension
+from llm_gateway.prompts.catalogue.catalogue import EntryPage
+from llm_gateway.prompts.catalogue.entries import PromptEntry, PromptState, Revision, Stamp
+from llm_gateway.prompts.catalogue.labels import LabelMove
+from llm_gateway.prompts.catalogue.shares import Labels
+from llm_gateway.prompts.files.path import EXTENSIONS, has_extension
 
 
 class InMemoryPromptIndex:

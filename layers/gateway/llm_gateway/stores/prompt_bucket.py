@@ -7,7 +7,7 @@ from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Any
 
 from llm_gateway.errors import PromptNotFound
-from llm_gateway.prompts.assembly import Upload
+from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from llm_gateway.models import Labels, PromptEntry, Revision, Stamp
-from llm_gateway.prompts.catalogue import EntryPage
-from llm_gateway.prompts.labels import LabelMove
-from llm_gateway.prompts.path import EXTENSIONS, has_extension
+from llm_gateway.prompts.catalogue.catalogue import EntryPage
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, Stamp
+from llm_gateway.prompts.catalogue.labels import LabelMove
+from llm_gateway.prompts.catalogue.shares import Labels
+from llm_gateway.prompts.files.path import EXTENSIONS, has_extension
 from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:

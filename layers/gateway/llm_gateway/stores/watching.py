@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.models import PromptEntry
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.entries import PromptEntry
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.problem import without_words
 
 EVERY_S = 0.5

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from llm_gateway.models import LABEL_PATTERN, TIMEOUT_RANGE_S, FinishReason, OutputFormat
+from llm_gateway.models import TIMEOUT_RANGE_S, FinishReason, OutputFormat
+from llm_gateway.prompts.catalogue.shares import LABEL_PATTERN
 from llm_gateway.wire.fields import Asked, JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
 
 CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from llm_gateway.models import Labels, PromptEntry, Revision
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision
+from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.wire.fields import Instant, Parameters, Wire
 
 HISTORY_LIMIT = 20

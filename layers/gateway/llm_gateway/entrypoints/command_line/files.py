@@ -14,14 +14,14 @@ from llm_gateway.entrypoints.command_line.output import fail, say, show_diff, sh
 from llm_gateway.entrypoints.command_line.places import PromptStores
 from llm_gateway.errors import UnknownModel, UnknownProvider
 from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.prompts.composition import included, read_source
-from llm_gateway.prompts.findings import Finding, Subject
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.lint import lint as lint_prompt
-from llm_gateway.prompts.path import is_partial
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.includes import included, read_source
+from llm_gateway.prompts.files.path import is_partial
+from llm_gateway.prompts.files.yaml_lines import reading
+from llm_gateway.prompts.lint.findings import Finding, Subject
+from llm_gateway.prompts.lint.lint import lint as lint_prompt
+from llm_gateway.prompts.lint.worst_case import worst_case
 from llm_gateway.prompts.prompt import built_prompt
-from llm_gateway.prompts.worst_case import worst_case
-from llm_gateway.prompts.yaml_mapping import reading
 from llm_gateway.settings import Settings
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 from llm_gateway.usage import cost_usd

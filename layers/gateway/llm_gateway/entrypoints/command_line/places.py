@@ -11,10 +11,10 @@ from typing import Protocol
 from llm_gateway.bootstrap import Parts
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.keys import Keys, KeyStore
-from llm_gateway.prompts.assembly import PromptUploads
-from llm_gateway.prompts.catalogue import PromptBodies
-from llm_gateway.prompts.indexing import PromptIndexer, WritablePromptIndex
-from llm_gateway.prompts.labels import LabelStore
+from llm_gateway.prompts.catalogue.assembly import PromptUploads
+from llm_gateway.prompts.catalogue.catalogue import PromptBodies
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer, WritablePromptIndex
+from llm_gateway.prompts.catalogue.labels import LabelStore
 from llm_gateway.rebuild import LedgerReader, ReplaceableRollups
 from llm_gateway.settings import Settings
 from llm_gateway.stores.local_file import is_file

@@ -18,7 +18,7 @@ from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models import TIMEOUT_RANGE_S
-from llm_gateway.prompts.catalogue import PromptIndex
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 from llm_gateway.rollup import RollupStore
 from llm_gateway.validation import validated
 from llm_gateway.wire.calls import CallRequest

@@ -11,7 +11,7 @@ from llm_gateway.entrypoints import prompt_queries
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.errors import RouteNotFound
-from llm_gateway.prompts.catalogue import PromptIndex
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 from llm_gateway.wire.prompts import PromptList, PromptMetadata
 
 

@@ -13,10 +13,10 @@ from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Undefined
 from markupsafe import escape
 
-from llm_gateway.prompts import texts
-from llm_gateway.prompts.formatting import percent
-from llm_gateway.prompts.metering import budget, calculated, text, weigh, width
-from llm_gateway.prompts.texts import check_width, read, reserve_pieces
+from llm_gateway.prompts.rendering import texts
+from llm_gateway.prompts.rendering.formatting import percent
+from llm_gateway.prompts.rendering.metering import budget, calculated, text, weigh, width
+from llm_gateway.prompts.rendering.texts import check_width, read, reserve_pieces
 
 _JINJA = cast(dict[str, Callable[..., Any]], JINJA_FILTERS)
 _WORDS_AND_BLANKS = re.compile("[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+")

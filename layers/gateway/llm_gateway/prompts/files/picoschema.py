@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_gateway.json_schema.values import Json
-from llm_gateway.prompts.yaml_mapping import shown
+from llm_gateway.prompts.files.yaml_lines import shown
 
 _SCALARS = {"string", "number", "integer", "boolean", "null"}
 _JSON_SCHEMA_KEYS = {"type", "properties", "$ref", "$schema", "anyOf", "oneOf", "allOf", "enum", "const"}

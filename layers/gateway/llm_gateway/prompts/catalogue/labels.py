@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from llm_gateway.errors import InvalidParameter, LabelMoved, PromptNotFound
-from llm_gateway.models import LABEL_PATTERN, Labels, Share, Shares
+from llm_gateway.prompts.catalogue.shares import LABEL_PATTERN, Labels, Share, Shares
 
 _PERCENT = 100
 

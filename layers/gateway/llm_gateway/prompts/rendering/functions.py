@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2.utils import Namespace
 
-from llm_gateway.prompts.metering import budget, too_large, weigh
-from llm_gateway.prompts.world import Function
+from llm_gateway.prompts.rendering.metering import budget, too_large, weigh
+from llm_gateway.prompts.rendering.world import Function
 
 _MAX_RANGE = 100_000
 

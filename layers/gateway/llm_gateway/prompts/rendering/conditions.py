@@ -7,11 +7,11 @@ from typing import Any
 
 from jinja2.runtime import BlockReference, LoopContext, Macro, Undefined
 
-from llm_gateway.prompts.filters import FILTERS
-from llm_gateway.prompts.metering import calculated, text
-from llm_gateway.prompts.operators import compare
-from llm_gateway.prompts.texts import read
-from llm_gateway.prompts.world import Function
+from llm_gateway.prompts.rendering.filters import FILTERS
+from llm_gateway.prompts.rendering.metering import calculated, text
+from llm_gateway.prompts.rendering.operators import compare
+from llm_gateway.prompts.rendering.texts import read
+from llm_gateway.prompts.rendering.world import Function
 
 _Test = Callable[..., bool]
 _COMPARISONS = {

@@ -13,14 +13,14 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.models import version_of
-from llm_gateway.prompts.bounds import MAX_TOKENS
-from llm_gateway.prompts.composition import MAX_PARTIALS, Source, read_source
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.path import is_partial
+from llm_gateway.prompts.catalogue.entries import version_of
+from llm_gateway.prompts.files.bounds import MAX_TOKENS
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.includes import MAX_PARTIALS, Source, read_source
+from llm_gateway.prompts.files.path import is_partial
+from llm_gateway.prompts.files.yaml_lines import UnreadablePrompt
 from llm_gateway.prompts.prompt import Prompt, built_prompt
-from llm_gateway.prompts.template import check_partial
-from llm_gateway.prompts.yaml_mapping import UnreadablePrompt
+from llm_gateway.prompts.rendering.template import check_partial
 from llm_gateway.workers import INLINE, PROMPTS, Workers
 
 _MAX_TOKENS_READ = 5 * MAX_TOKENS

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 
-from llm_gateway.prompts.yaml_mapping import PromptSyntaxError
+from llm_gateway.prompts.files.yaml_lines import PromptSyntaxError
 from llm_gateway.validation import has_half_character
 
 MAX_CHARS = 2_000_000

@@ -14,13 +14,13 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeVisitor
 
-from llm_gateway.prompts import methods
-from llm_gateway.prompts.conditions import TESTS
-from llm_gateway.prompts.filters import FILTERS
-from llm_gateway.prompts.functions import FUNCTIONS
-from llm_gateway.prompts.metering import MAX_INT_BITS
-from llm_gateway.prompts.world import OF_A_LOOP
-from llm_gateway.prompts.yaml_mapping import shown
+from llm_gateway.prompts.files.yaml_lines import shown
+from llm_gateway.prompts.rendering import methods
+from llm_gateway.prompts.rendering.conditions import TESTS
+from llm_gateway.prompts.rendering.filters import FILTERS
+from llm_gateway.prompts.rendering.functions import FUNCTIONS
+from llm_gateway.prompts.rendering.metering import MAX_INT_BITS
+from llm_gateway.prompts.rendering.world import OF_A_LOOP
 from llm_gateway.suggestions import nearest
 
 _CHANGING = {"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem"}

@@ -22,13 +22,20 @@ from jinja2.parser import Parser
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
 from llm_gateway.json_schema.values import Json
 from llm_gateway.models import Message, Role
-from llm_gateway.prompts.bounds import Fault, check_role_lines, check_tree, check_variables
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.metering import QUICK_BYTES, QUICK_STEPS, TIME_LIMIT_S, Budget, spending, text
-from llm_gateway.prompts.rewriting import metered
-from llm_gateway.prompts.sandbox import GLOBALS, PromptEnvironment, environment
-from llm_gateway.prompts.variables import required_variables
-from llm_gateway.prompts.vocabulary import unknown_word
+from llm_gateway.prompts.files.bounds import Fault, check_role_lines, check_tree, check_variables
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.rendering.metered_tree import metered
+from llm_gateway.prompts.rendering.metering import (
+    QUICK_BYTES,
+    QUICK_STEPS,
+    TIME_LIMIT_S,
+    Budget,
+    spending,
+    text,
+)
+from llm_gateway.prompts.rendering.required_variables import required_variables
+from llm_gateway.prompts.rendering.sandbox import GLOBALS, PromptEnvironment, environment
+from llm_gateway.prompts.rendering.vocabulary import unknown_word
 from llm_gateway.validation import has_half_character
 
 _EDGE = "\x02"  # on both sides of a mark; no whitespace, which a tag's `-` would trim away

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from llm_gateway.prompts.metering import budget, joined, too_large, width
+from llm_gateway.prompts.rendering.metering import budget, joined, too_large, width
 
 MAX_WIDTH = 1_000
 _ADAPTIVE_FROM = 30_000  # a forward search in a text this long takes linear time, whatever is sought

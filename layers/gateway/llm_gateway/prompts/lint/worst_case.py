@@ -14,9 +14,9 @@ from jinja2 import nodes
 from llm_gateway.json_schema.values import Json
 from llm_gateway.model_catalogue import ModelSpec
 from llm_gateway.models import TokenUsage
-from llm_gateway.prompts.findings import Subject
-from llm_gateway.prompts.sandbox import environment
-from llm_gateway.prompts.template import role_lines
+from llm_gateway.prompts.lint.findings import Subject
+from llm_gateway.prompts.rendering.sandbox import environment
+from llm_gateway.prompts.rendering.template import role_lines
 from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 
 _NUMBER = 25  # the longest a double is written with

@@ -10,12 +10,12 @@ from jinja2 import nodes
 
 from llm_gateway.errors import GatewayError, UnknownModel, UnknownProvider
 from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.prompts.findings import Finding, Subject
-from llm_gateway.prompts.front_matter import KNOWN_KEYS, PromptSyntaxError
-from llm_gateway.prompts.lint_variables import variable_findings
-from llm_gateway.prompts.sandbox import environment
-from llm_gateway.prompts.template import role_lines
-from llm_gateway.prompts.yaml_mapping import KeyPath, reading, shown
+from llm_gateway.prompts.files.front_matter import KNOWN_KEYS, PromptSyntaxError
+from llm_gateway.prompts.files.yaml_lines import KeyPath, reading, shown
+from llm_gateway.prompts.lint.findings import Finding, Subject
+from llm_gateway.prompts.lint.variables import variable_findings
+from llm_gateway.prompts.rendering.sandbox import environment
+from llm_gateway.prompts.rendering.template import role_lines
 
 _ROLE = r"(system|user|assistant)"
 _EXACT = re.compile(rf"^[ \t]*{_ROLE}:[ \t]*$")

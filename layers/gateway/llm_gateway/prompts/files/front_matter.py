@@ -20,8 +20,8 @@ from llm_gateway.models import (
     ModelOptions,
     OutputFormat,
 )
-from llm_gateway.prompts.picoschema import SchemaError, to_json_schema
-from llm_gateway.prompts.yaml_mapping import KeyPath, PromptSyntaxError, Section, load_mapping, shown
+from llm_gateway.prompts.files.picoschema import SchemaError, to_json_schema
+from llm_gateway.prompts.files.yaml_lines import KeyPath, PromptSyntaxError, Section, load_mapping, shown
 from llm_gateway.provider_errors import ProviderError
 
 __all__ = ["FrontMatter", "Mock", "PromptSyntaxError", "parse_front_matter", "split_front_matter"]

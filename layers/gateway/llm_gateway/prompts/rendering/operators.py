@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2.runtime import Undefined
 
-from llm_gateway.prompts.formatting import percent
-from llm_gateway.prompts.metering import (
+from llm_gateway.prompts.rendering.formatting import percent
+from llm_gateway.prompts.rendering.metering import (
     MAX_INT_BITS,
     budget,
     calculated,
@@ -19,7 +19,7 @@ from llm_gateway.prompts.metering import (
     weigh,
     width,
 )
-from llm_gateway.prompts.texts import read, search
+from llm_gateway.prompts.rendering.texts import read, search
 
 _MAX_PRODUCT = 10_000_000
 _COMPARED_PER_STEP = 64

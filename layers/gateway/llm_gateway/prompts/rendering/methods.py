@@ -11,10 +11,10 @@ from typing import Any
 
 from jinja2.runtime import LoopContext
 
-from llm_gateway.prompts import texts
-from llm_gateway.prompts.formatting import FORMATS
-from llm_gateway.prompts.metering import budget, weigh
-from llm_gateway.prompts.operators import look_through
+from llm_gateway.prompts.rendering import texts
+from llm_gateway.prompts.rendering.formatting import FORMATS
+from llm_gateway.prompts.rendering.metering import budget, weigh
+from llm_gateway.prompts.rendering.operators import look_through
 
 Methods = Mapping[str, Callable[..., Any]]
 

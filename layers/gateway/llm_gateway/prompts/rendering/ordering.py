@@ -12,8 +12,8 @@ from jinja2.environment import Environment
 from jinja2.filters import _GroupTuple, make_attrgetter, make_multi_attrgetter
 from jinja2.runtime import Undefined
 
-from llm_gateway.prompts import texts
-from llm_gateway.prompts.metering import budget, too_large, weigh
+from llm_gateway.prompts.rendering import texts
+from llm_gateway.prompts.rendering.metering import budget, too_large, weigh
 
 _MAX_PATH = 1_000
 _Filter = Callable[..., Any]

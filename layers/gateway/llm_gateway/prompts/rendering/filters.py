@@ -18,9 +18,9 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context, Undefined
 from jinja2.utils import missing
 
-from llm_gateway.prompts import text_filters
-from llm_gateway.prompts.metering import budget, calculated, joined, text, too_large
-from llm_gateway.prompts.ordering import (
+from llm_gateway.prompts.rendering import text_filters
+from llm_gateway.prompts.rendering.metering import budget, calculated, joined, text, too_large
+from llm_gateway.prompts.rendering.ordering import (
     check_path,
     grouped,
     items_of,
@@ -30,8 +30,8 @@ from llm_gateway.prompts.ordering import (
     unique,
     walk,
 )
-from llm_gateway.prompts.texts import check_width
-from llm_gateway.prompts.world import OPAQUE, admitted, belonging, part
+from llm_gateway.prompts.rendering.texts import check_width
+from llm_gateway.prompts.rendering.world import OPAQUE, admitted, belonging, part
 
 _JINJA = cast(dict[str, Callable[..., Any]], JINJA_FILTERS)
 _MAX_PRECISION = 100

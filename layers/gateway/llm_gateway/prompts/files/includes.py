@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from jinja2.exceptions import TemplateSyntaxError
 
-from llm_gateway.prompts.bounds import Size, measured
-from llm_gateway.prompts.front_matter import PromptSyntaxError, split_front_matter
-from llm_gateway.prompts.path import is_partial, is_prompt_file
-from llm_gateway.prompts.sandbox import environment
-from llm_gateway.prompts.yaml_mapping import reading
+from llm_gateway.prompts.files.bounds import Size, measured
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError, split_front_matter
+from llm_gateway.prompts.files.path import is_partial, is_prompt_file
+from llm_gateway.prompts.files.yaml_lines import reading
+from llm_gateway.prompts.rendering.sandbox import environment
 
 MAX_PARTIALS = 64
 _MAX_DEPTH = 16

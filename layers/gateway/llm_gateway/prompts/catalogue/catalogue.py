@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.deadline import Deadline, MonotonicClock
 from llm_gateway.errors import PromptBroken, PromptNotFound, StoreUnavailable
-from llm_gateway.models import Labels, PromptEntry, Revision, own_version
-from llm_gateway.prompts.labels import chosen_version
-from llm_gateway.prompts.listing import chosen, entries_at
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, own_version
+from llm_gateway.prompts.catalogue.labels import chosen_version
+from llm_gateway.prompts.catalogue.listing import chosen, entries_at
+from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.prompts.problem import without_words
 from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
@@ -203,7 +204,7 @@ class Catalogue:
 
     async def _read(self, entry: PromptEntry, version: str, reach: Reach) -> Prompt:
         # The parser brings Jinja2 and YAML; whoever only lists prompts never loads them.
-        from llm_gateway.prompts.front_matter import PromptSyntaxError
+        from llm_gateway.prompts.files.front_matter import PromptSyntaxError
         from llm_gateway.prompts.prompt import parse_prompt
 
         partials = await self._partials(entry, version)

@@ -17,10 +17,10 @@ from typing import Literal, Protocol
 from pydantic import TypeAdapter
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.models import PromptEntry, Revision, Stamp, own_version
-from llm_gateway.prompts.assembly import Assembly, PromptUploads, assemble
-from llm_gateway.prompts.catalogue import PromptIndex
-from llm_gateway.prompts.path import is_partial, is_prompt_file
+from llm_gateway.prompts.catalogue.assembly import Assembly, PromptUploads, assemble
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, Stamp, own_version
+from llm_gateway.prompts.files.path import is_partial, is_prompt_file
 from llm_gateway.workers import INLINE, Workers
 
 Outcome = Literal["indexed", "broken", "deleted", "outdated"]

@@ -15,9 +15,9 @@ from typing import Any
 from jinja2.utils import missing
 from typing_extensions import override
 
-from llm_gateway.prompts.metering import budget, calculated, joined, reserve_repr, text, weigh
-from llm_gateway.prompts.texts import check_width, read
-from llm_gateway.prompts.world import part
+from llm_gateway.prompts.rendering.metering import budget, calculated, joined, reserve_repr, text, weigh
+from llm_gateway.prompts.rendering.texts import check_width, read
+from llm_gateway.prompts.rendering.world import part
 
 _DIRECTIVE = re.compile(
     r"%(?:\((?P<key>[^()]{0,1000})\))?(?P<flags>[-+ #0]{0,16})(?P<width>\*|\d{0,20})"

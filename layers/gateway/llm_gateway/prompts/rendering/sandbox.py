@@ -20,13 +20,13 @@ from jinja2.sandbox import SandboxedEnvironment
 from jinja2.utils import missing
 from typing_extensions import override
 
-from llm_gateway.prompts import operators, rewriting
-from llm_gateway.prompts.conditions import TESTS
-from llm_gateway.prompts.filters import FILTERS
-from llm_gateway.prompts.functions import FUNCTIONS, paired
-from llm_gateway.prompts.metering import budget, joined, text, weigh
-from llm_gateway.prompts.methods import methods_of
-from llm_gateway.prompts.world import Function, Method, Rounds, admitted, belonging, part
+from llm_gateway.prompts.rendering import metered_tree, operators
+from llm_gateway.prompts.rendering.conditions import TESTS
+from llm_gateway.prompts.rendering.filters import FILTERS
+from llm_gateway.prompts.rendering.functions import FUNCTIONS, paired
+from llm_gateway.prompts.rendering.metering import budget, joined, text, weigh
+from llm_gateway.prompts.rendering.methods import methods_of
+from llm_gateway.prompts.rendering.world import Function, Method, Rounds, admitted, belonging, part
 
 GLOBALS = tuple(FUNCTIONS)
 _PRINTED_AS_THEY_ARE = (str, Undefined)
@@ -154,15 +154,15 @@ def _paid_body(weight: int) -> None:
 
 
 _OWN_FILTERS: dict[str, Callable[..., Any]] = {
-    rewriting.ROUNDS: Rounds,
-    rewriting.CONCAT: operators.concatenated,
-    rewriting.COMPARE: operators.compare,
-    rewriting.COMPARED: operators.compared,
-    rewriting.SLICE: lambda *bounds: admitted(operators.sliced(*bounds)),
-    rewriting.PAIRED: lambda pairs: admitted(paired(pairs)),
-    rewriting.BODY: _paid_body,
-    rewriting.METHOD: _method,
-    rewriting.UNPACKED: _unpacked,
-    rewriting.UNPACKED_NAMES: _unpacked_names,
-    rewriting.PRINTED: text,
+    metered_tree.ROUNDS: Rounds,
+    metered_tree.CONCAT: operators.concatenated,
+    metered_tree.COMPARE: operators.compare,
+    metered_tree.COMPARED: operators.compared,
+    metered_tree.SLICE: lambda *bounds: admitted(operators.sliced(*bounds)),
+    metered_tree.PAIRED: lambda pairs: admitted(paired(pairs)),
+    metered_tree.BODY: _paid_body,
+    metered_tree.METHOD: _method,
+    metered_tree.UNPACKED: _unpacked,
+    metered_tree.UNPACKED_NAMES: _unpacked_names,
+    metered_tree.PRINTED: text,
 }

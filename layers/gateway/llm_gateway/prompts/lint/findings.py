@@ -9,10 +9,10 @@ from typing import Literal
 from jinja2 import nodes
 from typing_extensions import override
 
-from llm_gateway.prompts.composition import Composition, compose, included, read_source
+from llm_gateway.prompts.files.includes import Composition, compose, included, read_source
+from llm_gateway.prompts.files.yaml_lines import KeyPath, line_of
 from llm_gateway.prompts.prompt import Prompt, built_prompt
-from llm_gateway.prompts.sandbox import GLOBALS, environment
-from llm_gateway.prompts.yaml_mapping import KeyPath, line_of
+from llm_gateway.prompts.rendering.sandbox import GLOBALS, environment
 
 KNOWN_NAMES = (*GLOBALS, "self")
 Severity = Literal["error", "warning"]

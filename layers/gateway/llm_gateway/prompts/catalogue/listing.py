@@ -7,13 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llm_gateway.errors import AmbiguousPrompt, PromptNotFound, StoreUnavailable
-from llm_gateway.prompts.path import check_path, has_extension, is_partial
+from llm_gateway.prompts.files.path import check_path, has_extension, is_partial
 from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from llm_gateway.models import PromptEntry
-    from llm_gateway.prompts.catalogue import PromptIndex
+    from llm_gateway.prompts.catalogue.catalogue import PromptIndex
+    from llm_gateway.prompts.catalogue.entries import PromptEntry
 
 _MOST_COMPARED = 50  # names that are read for a suggestion: one small query, whatever the store holds
 _MOST_RANGES = 4

@@ -17,7 +17,7 @@ from jinja2.filters import _GroupTuple
 from jinja2.runtime import BlockReference, LoopContext, Macro, TemplateReference, Undefined
 from jinja2.utils import Namespace, missing
 
-from llm_gateway.prompts.metering import budget
+from llm_gateway.prompts.rendering.metering import budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from llm_gateway.json_schema.schema import Violation
 from llm_gateway.json_schema.values import Json
-from llm_gateway.prompts.findings import KNOWN_NAMES, Finding, Subject
-from llm_gateway.prompts.front_matter import FrontMatter
-from llm_gateway.prompts.variables import Path, used_variables
-from llm_gateway.prompts.yaml_mapping import KeyPath
+from llm_gateway.prompts.files.front_matter import FrontMatter
+from llm_gateway.prompts.files.yaml_lines import KeyPath
+from llm_gateway.prompts.lint.findings import KNOWN_NAMES, Finding, Subject
+from llm_gateway.prompts.rendering.required_variables import Path, used_variables
 
 _OPEN = {"$ref", "$dynamicRef", "anyOf", "oneOf", "allOf", "if", "patternProperties", "dependentSchemas"}
 _OF_WHOLE_MAPPINGS = {
