@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from typer.testing import CliRunner
 
-from llm_gateway.access import Scopes
+from llm_gateway.access.caller import Scopes
 from llm_gateway.entrypoints.command_line.app import create_app
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import STACK_NAME, Stack

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.access import Scopes
+from llm_gateway.access.caller import Scopes
 from local_aws.session import upload_and_wait
 from local_aws.stack import Stack
 from tests.api_document import CHECKS, WITH_KEYS, hold_to_its_document

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from llm_gateway.access import OPEN
+from llm_gateway.access.caller import OPEN
 from llm_gateway.bootstrap import Parts
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded

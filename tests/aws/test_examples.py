@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from llm_gateway.access import Scopes
+from llm_gateway.access.caller import Scopes
 from local_aws.emulator import ROOT
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack

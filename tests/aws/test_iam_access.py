@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from httpx2 import Response
 
 from cfn_yaml import load_template
-from llm_gateway.access import Scopes
+from llm_gateway.access.caller import Scopes
 from local_aws import emulator as local
 from local_aws.emulator import REGION, Emulator
 from local_aws.session import wait_until

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_gateway.access import OPEN
+from llm_gateway.access.caller import OPEN
 from llm_gateway.bootstrap import Parts
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import IdempotencyKeyInUse

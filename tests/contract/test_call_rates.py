@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from llm_gateway.access import OPEN, Caller, CallRates, Scopes
-from llm_gateway.access_errors import CallRateExceeded
+from llm_gateway.access.caller import OPEN, Caller, CallRates, Scopes
+from llm_gateway.access.errors import CallRateExceeded
 from llm_gateway.stores.call_rate_table import DynamoCallRates
 from llm_gateway.stores.call_rates import InMemoryCallRates
 from tests.contract.tables import client, create_table

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.access import Scopes
-from llm_gateway.keys import GatewayKey, KeyStore
+from llm_gateway.access.caller import Scopes
+from llm_gateway.access.keys import GatewayKey, KeyStore
 from llm_gateway.stores.key_file import FileKeys
 from llm_gateway.stores.key_table import DynamoKeys
 from tests.contract.tables import client, create_table

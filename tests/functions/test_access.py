@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.access import OPEN, Caller, Scopes
+from llm_gateway.access.caller import OPEN, Caller, Scopes
+from llm_gateway.access.keys import Keys
 from llm_gateway.entrypoints.caller_context import caller_context, caller_in
-from llm_gateway.keys import Keys
 from llm_gateway.stores.key_table import DynamoKeys
 from llm_gateway.stores.secrets import SecretPepper
 from tests.contract.tables import client

@@ -16,7 +16,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from llm_gateway.access import Callers
+from llm_gateway.access.caller import Callers
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.completer import Completer, Provider, RetryPolicy
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb

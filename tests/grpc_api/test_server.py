@@ -15,8 +15,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from llm_gateway.access import Caller, Scopes
-from llm_gateway.access_errors import Unauthorized
+from llm_gateway.access.caller import Caller, Scopes
+from llm_gateway.access.errors import Unauthorized
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from llm_gateway.access import OPEN
+from llm_gateway.access.caller import OPEN
 from llm_gateway.budget_holds import Hold, Standing
 from llm_gateway.budget_limits import Amount, Limit, Limits, read_budgets, resets_at
 from llm_gateway.budgets import Budgets

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway import access_errors, errors, provider_errors
+from llm_gateway import errors, provider_errors
+from llm_gateway.access import errors as access_errors
 from llm_gateway.errors import GatewayError
 from llm_gateway.model_catalogue import ModelCatalogue
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from llm_gateway.access import OPEN
+from llm_gateway.access.caller import OPEN
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel

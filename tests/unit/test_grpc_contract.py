@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, JsonValue
 from typing_extensions import TypeAliasType
 
 import protobuf
-from llm_gateway.access import METHODS
+from llm_gateway.access.caller import METHODS
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.messages import fields_of, message_of, word_of
 from llm_gateway.entrypoints.prompt_queries import ListQuery

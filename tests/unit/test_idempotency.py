@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.access import OPEN, Caller, Scopes
-from llm_gateway.access_errors import Forbidden
+from llm_gateway.access.caller import OPEN, Caller, Scopes
+from llm_gateway.access.errors import Forbidden
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,

@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from llm_gateway.access import OPEN, Caller
+from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.http import calls

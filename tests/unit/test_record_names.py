@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.access import OPEN, Caller
+from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import PromptNotFound
 from llm_gateway.guarded_calls import GuardedCalls

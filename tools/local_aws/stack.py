@@ -18,8 +18,8 @@ import boto3
 import httpx2
 
 from cfn_yaml import load_template
-from llm_gateway.access import Scopes
-from llm_gateway.keys import Keys
+from llm_gateway.access.caller import Scopes
+from llm_gateway.access.keys import Keys
 from llm_gateway.stores.key_table import DynamoKeys
 from llm_gateway.stores.secrets import SecretPepper
 from local_aws import artefacts

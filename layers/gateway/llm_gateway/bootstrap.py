@@ -12,13 +12,13 @@ from llm_gateway.settings import Settings
 from llm_gateway.store_parts import StoreParts, new_id, utc_now
 
 if TYPE_CHECKING:
-    from llm_gateway.access import Callers
+    from llm_gateway.access.caller import Callers
+    from llm_gateway.access.keys import Keys
     from llm_gateway.budgets import Budgets
     from llm_gateway.completer import Completer, Provider
     from llm_gateway.gateway import Gateway
     from llm_gateway.guarded_calls import GuardedCalls
     from llm_gateway.idempotency import IdempotentCalls
-    from llm_gateway.keys import Keys
     from llm_gateway.model_catalogue import ModelCatalogue
     from llm_gateway.providers.openai import OpenAIProvider
     from llm_gateway.record_names import RecordNames
@@ -79,7 +79,7 @@ class Parts(StoreParts):
         """Who is known by a key; None if access is open."""
         if self.settings.access == "open":
             return None
-        from llm_gateway.keys import KeyCallers
+        from llm_gateway.access.keys import KeyCallers
 
         kept_s = self.settings.key_cache_ttl_s
         return KeyCallers(self.key_store, self.pepper, now=utc_now, clock=time.monotonic, kept_s=kept_s)
@@ -87,7 +87,7 @@ class Parts(StoreParts):
     @cached_property
     def keys(self) -> Keys:
         """The gateway keys, to make and to end."""
-        from llm_gateway.keys import Keys
+        from llm_gateway.access.keys import Keys
 
         return Keys(self.key_store, self.pepper, utc_now)
 

@@ -31,7 +31,7 @@ GatewayError 500 internal_error
 │   ├── HeadersTooLarge         431 headers_too_large
 │   ├── PromptBroken            422 prompt_broken
 │   ├── BudgetExceeded          429 budget_exceeded
-│   └── and those about who calls: access_errors.py
+│   └── and those about who calls: access/errors.py
 ├── ProviderError                   the model's vendor, or our account there: provider_errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
 ├── Overloaded                  503 overloaded                 retryable

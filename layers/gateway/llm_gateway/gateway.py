@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
 from llm_gateway.call_under_way import CallUnderWay, replayed
 from llm_gateway.cancellation import to_the_end
 from llm_gateway.completer import Answer, Completer, Retry, Tally

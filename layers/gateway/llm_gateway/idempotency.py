@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from llm_gateway.access import OPEN, Caller
+from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.cancellation import to_the_end
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (

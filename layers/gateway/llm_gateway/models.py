@@ -16,8 +16,6 @@ TEMPERATURE_RANGE = (0.0, 2.0)
 TOP_P_RANGE = (0.0, 1.0)
 TIMEOUT_RANGE_S = (5.0, 120.0)
 MAX_STOP_SEQUENCES = 4
-PROMPT_EXTENSIONS = (".prompt", ".md", ".txt")
-"""How the name of a prompt's file ends."""
 
 
 @dataclass(frozen=True, slots=True)

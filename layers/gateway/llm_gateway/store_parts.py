@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mypy_boto3_codedeploy import CodeDeployClient
     from mypy_boto3_lambda import LambdaClient
 
-    from llm_gateway.access import CallRates
+    from llm_gateway.access.caller import CallRates
+    from llm_gateway.access.keys import KeyStore, Pepper
     from llm_gateway.budget_holds import BudgetStore
     from llm_gateway.budgets import BudgetNotices
     from llm_gateway.idempotency import OutcomeStore
-    from llm_gateway.keys import KeyStore, Pepper
     from llm_gateway.prompts.catalogue.indexing import PromptIndexer
     from llm_gateway.rollup import RollupStore
     from llm_gateway.stores.aws_clients import AwsClients

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from llm_gateway.access import OPEN, Caller, Callers
-from llm_gateway.access_errors import Unauthorized
+from llm_gateway.access.caller import OPEN, Caller, Callers
+from llm_gateway.access.errors import Unauthorized
 from llm_gateway.entrypoints.caller_context import caller_context
 
 Effect = Literal["Allow", "Deny"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from llm_gateway.access import Caller, scopes_from
+from llm_gateway.access.caller import Caller, scopes_from
 
 _CALLER = "caller"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from llm_gateway.access import OPEN
+from llm_gateway.access.caller import OPEN
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, internal_error
 from llm_gateway.idempotency import CallsPrompts

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
+from llm_gateway.access.reach import Reach
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 from llm_gateway.prompts.catalogue.listing import find_entry, prompts_within
 from llm_gateway.prompts.files.path import check_directory, is_partial, is_prompt_file
-from llm_gateway.reach import Reach
 from llm_gateway.wire.prompts import HISTORY_LIMIT, PromptList, PromptMetadata, PromptSummary
 
 

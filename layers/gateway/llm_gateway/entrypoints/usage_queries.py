@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from llm_gateway.access import Caller
-from llm_gateway.access_errors import Forbidden
+from llm_gateway.access.caller import Caller
+from llm_gateway.access.errors import Forbidden
+from llm_gateway.access.reach import EVERYTHING
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.reach import EVERYTHING
 from llm_gateway.rollup import (
     DimensionValue,
     ReportWidth,

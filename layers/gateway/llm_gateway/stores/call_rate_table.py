@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from llm_gateway.access import Caller
-from llm_gateway.access_errors import CallRateExceeded
+from llm_gateway.access.caller import Caller
+from llm_gateway.access.errors import CallRateExceeded
 from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:

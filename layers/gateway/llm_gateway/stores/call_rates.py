@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from llm_gateway.access import Caller
-from llm_gateway.access_errors import CallRateExceeded
+from llm_gateway.access.caller import Caller
+from llm_gateway.access.errors import CallRateExceeded
 
 
 class InMemoryCallRates:

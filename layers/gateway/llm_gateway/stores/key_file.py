@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from llm_gateway.access.key_record import ends_of, key_of, texts_of
+from llm_gateway.access.keys import GatewayKey
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.keys import GatewayKey
-from llm_gateway.stores.key_record import ends_of, key_of, texts_of
 from llm_gateway.stores.local_file import read_whole
 
 _Texts = dict[str, dict[str, str]]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.keys import GatewayKey
+from llm_gateway.access.key_record import ends_of, key_of, texts_of
+from llm_gateway.access.keys import GatewayKey
 from llm_gateway.stores.aws import Refused, ask
-from llm_gateway.stores.key_record import ends_of, key_of, texts_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
+from llm_gateway.access.keys import Keys, KeyStore
 from llm_gateway.bootstrap import Parts
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.keys import Keys, KeyStore
 from llm_gateway.prompts.catalogue.assembly import PromptUploads
 from llm_gateway.prompts.catalogue.catalogue import PromptBodies
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer, WritablePromptIndex

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from typing_extensions import override
 
-from llm_gateway.access import OPEN, Caller, Callers, Method
+from llm_gateway.access.caller import OPEN, Caller, Callers, Method
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api import status

@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from llm_gateway.access import Callers
+from llm_gateway.access.caller import Callers
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.entrypoints.grpc_api import health
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc

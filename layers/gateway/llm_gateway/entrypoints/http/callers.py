@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from starlette.requests import Request
 
-from llm_gateway.access import OPEN, Caller, Callers, Method
-from llm_gateway.access_errors import Unauthorized
+from llm_gateway.access.caller import OPEN, Caller, Callers, Method
+from llm_gateway.access.errors import Unauthorized
 from llm_gateway.entrypoints.caller_context import caller_in
 from llm_gateway.settings import Access
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
-from llm_gateway.access import OPEN, Caller
+from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
 from llm_gateway.entrypoints import prompt_queries
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.prompt_queries import ListQuery

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
 from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.rollup import RollupStore

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, FastAPI, Response
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.http.complete import complete_app

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from llm_gateway.access.reach import EVERYTHING, Reach
 from llm_gateway.deadline import Deadline, MonotonicClock
 from llm_gateway.errors import PromptBroken, PromptNotFound, StoreUnavailable
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, own_version
@@ -21,7 +22,6 @@ from llm_gateway.prompts.catalogue.labels import chosen_version
 from llm_gateway.prompts.catalogue.listing import chosen, entries_at
 from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.prompts.problem import without_words
-from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
 from llm_gateway.workers import INLINE, PROMPTS, Workers
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from llm_gateway.access.reach import EVERYTHING, Reach
 from llm_gateway.errors import AmbiguousPrompt, PromptNotFound, StoreUnavailable
 from llm_gateway.prompts.files.path import check_path, has_extension, is_partial
-from llm_gateway.reach import EVERYTHING, Reach
 from llm_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from llm_gateway.access.reach import PROMPT_EXTENSIONS
 from llm_gateway.errors import InvalidPath
-from llm_gateway.models import PROMPT_EXTENSIONS
 
 EXTENSIONS = PROMPT_EXTENSIONS
 MAX_PATH_BYTES = 512

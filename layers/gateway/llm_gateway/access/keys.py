@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from llm_gateway.access import Caller, Scopes
-from llm_gateway.access_errors import KeyExpired, KeyRevoked, Unauthorized
+from llm_gateway.access.caller import Caller, Scopes
+from llm_gateway.access.errors import KeyExpired, KeyRevoked, Unauthorized
 
 KEPT_S = 60.0
 """Default of how long a key that was looked up is trusted before it is looked up again, seconds."""

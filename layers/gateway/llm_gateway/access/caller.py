@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, get_args
 
-from llm_gateway.access_errors import Forbidden
+from llm_gateway.access.errors import Forbidden
+from llm_gateway.access.reach import Reach
 from llm_gateway.json_schema.values import Json
-from llm_gateway.reach import Reach
 
 Method = Literal["CallPrompt", "ListPrompts", "GetPromptMetadata", "GetUsageStats", "ListModels"]
 METHODS: tuple[Method, ...] = get_args(Method)

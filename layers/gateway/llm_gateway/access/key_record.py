@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from llm_gateway.access import scopes_from
-from llm_gateway.keys import GatewayKey
+from llm_gateway.access.caller import scopes_from
+from llm_gateway.access.keys import GatewayKey
 
 
 def texts_of(key: GatewayKey) -> dict[str, str]:

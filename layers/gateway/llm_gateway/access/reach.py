@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llm_gateway.models import PROMPT_EXTENSIONS
-
 if TYPE_CHECKING:
     from llm_gateway.prompts.catalogue.entries import PromptEntry
+
+PROMPT_EXTENSIONS = (".prompt", ".md", ".txt")
+"""How the name of a prompt's file ends."""
 
 HIDDEN = "a file outside of your key's prompts"
 _EXTENSION = "|".join(re.escape(extension) for extension in PROMPT_EXTENSIONS)

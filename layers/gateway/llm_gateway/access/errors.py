@@ -1,4 +1,4 @@
-"""Errors about who calls, part of the tree in errors.py.
+"""Errors about who calls, part of the tree in llm_gateway/errors.py.
 
 RequestError
 ├── Unauthorized          401 unauthorized
