@@ -102,7 +102,7 @@ proto-check: .venv/ready ## Check that the generated gRPC code is that of proto/
 prompts: .venv/ready ## Lint the sample prompts, warnings included
 	@$(BIN)/llm-gateway lint prompts/ --strict
 
-prices: .venv/ready ## Check that models.toml has the prices of the installed price list
+prices: .venv/ready ## Check that models/catalogue.toml has the prices of the installed price list
 	@$(BIN)/python -m prices --check
 
 wheels: .venv-sam/ready ## Check that every pin of the layer has a wheel for each Python and processor
@@ -154,7 +154,7 @@ openapi: .venv/ready ## Write docs/openapi.json from the code
 proto: .venv/ready ## Write the generated gRPC code from proto/
 	@$(BIN)/python -m protobuf
 
-prices-update: .venv/ready ## Write prices and dated names into models.toml from the installed price list
+prices-update: .venv/ready ## Write prices and dated names into models/catalogue.toml from the installed price list
 	@$(BIN)/python -m prices
 
 lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes

@@ -16,8 +16,10 @@ from llm_gateway.budgets import ThresholdReached
 from llm_gateway.completer import Completer, Retry, RetryPolicy
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.idempotency import Claim, Earlier
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision
 from llm_gateway.prompts.catalogue.shares import Labels

@@ -13,7 +13,7 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.rollup import MAX_NAME, SUM_NAMES, Rollup, UsageQuestion, answer
 from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_table import DynamoUsageLedger

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, Stamp
 from llm_gateway.prompts.catalogue.indexing import WritablePromptIndex, padded
 from llm_gateway.prompts.catalogue.labels import LabelMove, LabelStore, shares_of

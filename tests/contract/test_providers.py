@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 import openai
 import pytest
 
-from llm_gateway import errors, provider_errors
-from llm_gateway.completer import Provider
-from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelSpec
-from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
+from llm_gateway import errors
+from llm_gateway.models import errors as provider_errors
+from llm_gateway.models.catalogue import Endpoint, ModelCatalogue, ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import ProviderError, ProviderRateLimited, ProviderUnavailable
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import Mock, ModelOptions
+from llm_gateway.models.provider import Provider
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.provider_errors import ProviderError, ProviderRateLimited, ProviderUnavailable
 from llm_gateway.providers import openai as openai_adapter
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.formats import to_metadata_text
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.rollup import RollupStore, Totals, totals_of
 from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, record_of

@@ -9,7 +9,7 @@ import pytest
 
 from llm_gateway.access.caller import Caller, Scopes
 from llm_gateway.entrypoints.caller_context import caller_context
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from tests.functions.conftest import Functions, read_event
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 from typing_extensions import override
 
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.files.bounds import MAX_CHARS, MAX_LINES, MAX_TOKENS, Size, measured
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.files.includes import compose, read_source

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded, RequestError
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Message
+from llm_gateway.models.messages import Message
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.rendering.metering import Budget, spending
 from llm_gateway.prompts.rendering.template import PromptTemplate

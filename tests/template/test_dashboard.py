@@ -16,8 +16,8 @@ from llm_gateway.entrypoints.usage_publishing import publish
 from llm_gateway.entrypoints.usage_queue import drain
 from llm_gateway.entrypoints.usage_stream import roll_up
 from llm_gateway.errors import InvalidParameter, StoreUnavailable
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.provider_errors import ProviderRateLimited
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.contract.test_usage_stores import record

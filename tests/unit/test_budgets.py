@@ -24,15 +24,17 @@ from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, ConfigurationError, StoreUnavailable, UnpricedModel
 from llm_gateway.gateway import Gateway, GatewayLimits
-from llm_gateway.model_catalogue import ModelCatalogue, ModelPrice, ModelSpec
-from llm_gateway.model_overlay import overlaid
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
+from llm_gateway.models.catalogue import ModelCatalogue, ModelPrice, ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import ContentFiltered, ProviderError, ProviderUnavailable
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.models.overlay import overlaid
+from llm_gateway.models.routing import Route, Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
-from llm_gateway.provider_errors import ContentFiltered, ProviderError, ProviderUnavailable
 from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.routing import Route, Router
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage import cost_usd
 from llm_gateway.wire.calls import CallRequest, CallResponse

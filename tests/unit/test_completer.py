@@ -9,9 +9,9 @@ import pytest
 
 from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
 from llm_gateway.deadline import Deadline
-from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.provider_errors import (
+from llm_gateway.models.catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import (
     ContentFiltered,
     ProviderError,
     ProviderQuotaExhausted,
@@ -19,7 +19,9 @@ from llm_gateway.provider_errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from llm_gateway.routing import Route
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.models.routing import Route
 from llm_gateway.usage import Spending
 from tests.fakes import ScriptedProvider, completion
 

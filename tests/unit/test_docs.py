@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway import errors, provider_errors
+from llm_gateway import errors
 from llm_gateway.access import errors as access_errors
 from llm_gateway.errors import GatewayError
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models import errors as provider_errors
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.files.path import is_partial
 from llm_gateway.prompts.lint.lint import lint

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.endpoint_url import checked_url, sends_in_clear
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.model_overlay import overlaid
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.endpoint_url import checked_url, sends_in_clear
+from llm_gateway.models.overlay import overlaid
 from llm_gateway.settings import Settings
 
 

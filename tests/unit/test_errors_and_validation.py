@@ -20,7 +20,7 @@ from llm_gateway.errors import (
     RequestError,
     UnknownField,
 )
-from llm_gateway.provider_errors import ProviderError
+from llm_gateway.models.errors import ProviderError
 from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import CallRequest
 

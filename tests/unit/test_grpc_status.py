@@ -11,11 +11,12 @@ from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway import errors, provider_errors
+from llm_gateway import errors
 from llm_gateway.access import errors as access_errors
 from llm_gateway.entrypoints.grpc_api import status
 from llm_gateway.errors import BudgetExceeded, GatewayError, InvalidParameter, InvalidRequest, Overloaded
-from llm_gateway.provider_errors import ProviderError, ProviderTimeout
+from llm_gateway.models import errors as provider_errors
+from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.validation import validated
 from llm_gateway.wire.calls import CallRequest
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from llm_gateway.entrypoints.command_line.disk import read_variables
 from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.errors import ConfigurationError, GatewayError, InvalidVariables, MalformedJson, RequestError
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.model_overlay import overlaid
-from llm_gateway.models import Completion, TokenUsage
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.overlay import overlaid
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.providers.chat_completion import read_completion

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.errors import BodyTooLarge
-from llm_gateway.provider_errors import ProviderRateLimited
+from llm_gateway.models.errors import ProviderRateLimited
 from llm_gateway.validation import decode_json
 from tests.fakes import RecordingObserver
 

@@ -27,9 +27,9 @@ from llm_gateway.errors import (
     StoreUnavailable,
 )
 from llm_gateway.idempotency import IdempotentCalls
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import TokenUsage
-from llm_gateway.provider_errors import ModelRefused, ProviderAuthFailed, ProviderRateLimited
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import TokenUsage
+from llm_gateway.models.errors import ModelRefused, ProviderAuthFailed, ProviderRateLimited
 from llm_gateway.usage import Spending
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 from tests.fakes import NOON, InMemoryOutcomes, RecordingObserver

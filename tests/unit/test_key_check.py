@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from llm_gateway.errors import ConfigurationError, GatewayError
-from llm_gateway.provider_errors import ProviderAuthFailed, ProviderRejected, ProviderUnavailable
+from llm_gateway.models.errors import ProviderAuthFailed, ProviderRejected, ProviderUnavailable
 from llm_gateway.providers.key_check import KeyCheck
 from tests.fakes import RecordingObserver
 

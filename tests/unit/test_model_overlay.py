@@ -11,8 +11,8 @@ import pytest
 
 from llm_gateway.bootstrap import Parts
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
-from llm_gateway.model_overlay import overlaid
+from llm_gateway.models.catalogue import Endpoint, ModelCatalogue
+from llm_gateway.models.overlay import overlaid
 from llm_gateway.settings import Settings
 
 PACKAGED = ModelCatalogue.packaged()

@@ -21,15 +21,15 @@ from llm_gateway.entrypoints.http import calls
 from llm_gateway.entrypoints.http.boundary import RequestBoundary, exception_handlers
 from llm_gateway.errors import RequestError
 from llm_gateway.gateway import Gateway, GatewayLimits
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import Completion
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import Completion
+from llm_gateway.models.errors import ProviderError
+from llm_gateway.models.routing import Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.rendering.metering import QUICK_STEPS, Budget
 from llm_gateway.prompts.rendering.template import PromptTemplate
-from llm_gateway.provider_errors import ProviderError
 from llm_gateway.providers.chat_completion import read_completion
-from llm_gateway.routing import Router
 from llm_gateway.settings import Settings
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.wire.calls import CallRequest

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.json_schema.schema import JsonSchema
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.files.picoschema import to_json_schema
 from llm_gateway.providers.example import NoExample, example_of
 from llm_gateway.providers.response_format import response_format, strict_form

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
-from llm_gateway.models import ModelOptions
-from llm_gateway.routing import Router
+from llm_gateway.models.catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.models.routing import Router
 
 CATALOGUE = ModelCatalogue(
     [

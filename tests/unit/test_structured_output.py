@@ -12,17 +12,19 @@ from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema.schema import JsonSchema
 from llm_gateway.json_schema.values import Json
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.provider_errors import (
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import (
     AnswerNotJson,
     AnswerTruncated,
     AnswerViolatesSchema,
     ProviderError,
     ProviderUnavailable,
 )
-from llm_gateway.routing import Route
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.models.routing import Route
+from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
 from llm_gateway.usage import Spending
 from llm_gateway.wire.calls import Output

@@ -8,7 +8,7 @@ import pytest
 
 from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.errors import InvalidVariables, MissingVariables, UnknownField, UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.suggestions import nearest
 from llm_gateway.validation import validated

@@ -9,8 +9,8 @@ import pytest
 
 from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.errors import InvalidParameter, StoreUnavailable
-from llm_gateway.models import TokenUsage
-from llm_gateway.provider_errors import ProviderRateLimited
+from llm_gateway.models.completion import TokenUsage
+from llm_gateway.models.errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage import UsageRecord
 from tests.fakes import NOON

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.model_catalogue import ModelPrice
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.catalogue import ModelPrice
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.rollup import BucketWidth, ReportWidth, Rollup, Totals, UsageQuestion, answer, rollups_of
 from llm_gateway.usage import LedgerWithSpare, UsageRecord, cost_usd
 from tests.fakes import NOON, InMemoryUsage, RecordingObserver

@@ -27,7 +27,7 @@ from llm_gateway.entrypoints.command_line.places import Place, UsageStores, open
 from llm_gateway.entrypoints.ledger_export import COLUMNS
 from llm_gateway.entrypoints.log_recovery import record_of_line
 from llm_gateway.errors import GatewayError, StoreUnavailable
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.rollup import Totals
 from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.sqlite_repair import SqliteUsageRepair

@@ -12,7 +12,7 @@ import pytest
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import Overloaded
-from llm_gateway.provider_errors import ProviderTimeout
+from llm_gateway.models.errors import ProviderTimeout
 from llm_gateway.worker_threads import WorkerThreads
 from llm_gateway.workers import InlineWorkers, NotQuick
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from llm_gateway.access.caller import Callers
     from llm_gateway.access.keys import Keys
     from llm_gateway.budgets import Budgets
-    from llm_gateway.completer import Completer, Provider
+    from llm_gateway.completer import Completer
     from llm_gateway.gateway import Gateway
     from llm_gateway.guarded_calls import GuardedCalls
     from llm_gateway.idempotency import IdempotentCalls
-    from llm_gateway.model_catalogue import ModelCatalogue
+    from llm_gateway.models.catalogue import ModelCatalogue
+    from llm_gateway.models.provider import Provider
     from llm_gateway.providers.openai import OpenAIProvider
     from llm_gateway.record_names import RecordNames
 
@@ -95,8 +96,8 @@ class Parts(StoreParts):
     def gateway(self) -> Gateway:
         """CallPrompt."""
         from llm_gateway.gateway import Gateway, GatewayLimits
+        from llm_gateway.models.routing import Router
         from llm_gateway.prompts.catalogue.catalogue import Catalogue
-        from llm_gateway.routing import Router
 
         settings = self.settings
         catalogue = Catalogue(
@@ -155,13 +156,13 @@ class Parts(StoreParts):
     @cached_property
     def model_catalogue(self) -> ModelCatalogue:
         """What can be called."""
-        from llm_gateway.model_catalogue import ModelCatalogue
+        from llm_gateway.models.catalogue import ModelCatalogue
 
         catalogue = ModelCatalogue.packaged()
         settings = self.settings
         if settings.models is None and settings.models_file is None:
             return catalogue
-        from llm_gateway.model_overlay import overlaid
+        from llm_gateway.models.overlay import overlaid
 
         if settings.models_file is not None:
             from llm_gateway.stores.models_file import read_models_file
@@ -197,7 +198,7 @@ class Parts(StoreParts):
 
     @cached_property
     def _real_providers(self) -> Mapping[str, OpenAIProvider]:
-        from llm_gateway.model_catalogue import Endpoint
+        from llm_gateway.models.catalogue import Endpoint
         from llm_gateway.providers.lazy_types import load_types_lazily
 
         if self.settings.lazy_imports:

@@ -21,8 +21,8 @@ from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, StoreUnavailable, UnpricedModel
 from llm_gateway.formats import to_decimal_text, to_iso
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Message
-from llm_gateway.routing import Route
+from llm_gateway.models.messages import Message
+from llm_gateway.models.routing import Route
 from llm_gateway.usage import Spending, total_cost_usd, total_usage
 
 _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does after its deadline

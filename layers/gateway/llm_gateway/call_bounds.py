@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from llm_gateway.budget_limits import Amount
-from llm_gateway.model_catalogue import ModelPrice, ModelSpec
-from llm_gateway.models import Message
-from llm_gateway.routing import Route
+from llm_gateway.models.catalogue import ModelPrice, ModelSpec
+from llm_gateway.models.messages import Message
+from llm_gateway.models.routing import Route
 
 _PER_MESSAGE = 16  # its role and ends, generously
 _PER_CALL = 64  # what a vendor puts around all messages, generously

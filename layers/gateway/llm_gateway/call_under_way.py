@@ -11,10 +11,10 @@ from llm_gateway.completer import Answer, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError
 from llm_gateway.json_schema.values import Json
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, TokenUsage
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.provider_errors import ProviderError, ProviderTimeout
 from llm_gateway.usage import CallStatus, Spending, UsageRecord, total_cost_usd, total_usage
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 

@@ -5,36 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.provider_errors import ProviderError, ProviderTimeout
-from llm_gateway.routing import Route
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import ProviderError, ProviderTimeout
+from llm_gateway.models.messages import Message
+from llm_gateway.models.provider import Provider
+from llm_gateway.models.routing import Route
 from llm_gateway.usage import Spending
 
 SHORTEST_ATTEMPT_S = 1.0
-
-
-class Provider(Protocol):
-    """A vendor's API."""
-
-    async def complete(
-        self,
-        model: ModelSpec,
-        messages: Sequence[Message],
-        options: ModelOptions,
-        timeout_s: float,
-    ) -> Completion:
-        """One attempt. Cancelling it closes the connection.
-
-        Raises:
-            ProviderError: Whatever the vendor did wrong or refused, in the gateway's own terms.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

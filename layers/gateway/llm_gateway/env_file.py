@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from llm_gateway.endpoint_url import is_this_machine
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.models.endpoint_url import is_this_machine
 from llm_gateway.settings import ENV_PREFIX, FOR_TRYING, process_environment
 
 _MODELS = f"{ENV_PREFIX}MODELS"

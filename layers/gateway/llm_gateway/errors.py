@@ -32,7 +32,7 @@ GatewayError 500 internal_error
 │   ├── PromptBroken            422 prompt_broken
 │   ├── BudgetExceeded          429 budget_exceeded
 │   └── and those about who calls: access/errors.py
-├── ProviderError                   the model's vendor, or our account there: provider_errors.py
+├── ProviderError                   the model's vendor, or our account there: models/errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
 ├── Overloaded                  503 overloaded                 retryable
 ├── CallCancelled               499 cancelled                  nobody hears it; the ledger and the log do

@@ -15,13 +15,13 @@ from llm_gateway.completer import Answer, Completer, Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError, InvalidParameter, StoreUnavailable
 from llm_gateway.json_schema.values import Json
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Message
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.errors import ProviderError
+from llm_gateway.models.messages import Message
+from llm_gateway.models.routing import Route, Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.provider_errors import ProviderError
 from llm_gateway.record_names import RecordNames
-from llm_gateway.routing import Route, Router
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract, quickly_read
 from llm_gateway.usage import Spending, UsageLedger, UsageRecord
 from llm_gateway.wire.calls import CallRequest, CallResponse

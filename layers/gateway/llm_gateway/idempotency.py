@@ -23,7 +23,7 @@ from llm_gateway.errors import (
     StoreUnavailable,
 )
 from llm_gateway.json_schema.value_bounds import is_small
-from llm_gateway.provider_errors import ProviderError, ProviderTimeout
+from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.wire.calls import CallRequest, CallResponse
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from llm_gateway.bootstrap import Parts
-from llm_gateway.endpoint_url import sends_in_clear
 from llm_gateway.errors import ConfigurationError
+from llm_gateway.models.endpoint_url import sends_in_clear
 from llm_gateway.prometheus import PrometheusMetrics
 from llm_gateway.telemetry import Metrics
 

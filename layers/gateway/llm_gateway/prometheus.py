@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from llm_gateway.errors import GatewayError
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.usage import UsageRecord
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4

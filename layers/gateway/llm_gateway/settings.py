@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, get_args
 
-from llm_gateway.endpoint_url import checked_url
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.models.endpoint_url import checked_url
+from llm_gateway.models.options import TIMEOUT_RANGE_S
 from llm_gateway.suggestions import nearest
 
 T = TypeVar("T")

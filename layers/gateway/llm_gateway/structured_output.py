@@ -14,16 +14,17 @@ from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
 from llm_gateway.json_schema.value_bounds import TooManyValues, check_text, is_small
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Completion, Message
-from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.provider_errors import (
+from llm_gateway.models.completion import Completion
+from llm_gateway.models.errors import (
     AnswerNotJson,
     AnswerTruncated,
     AnswerViolatesSchema,
     ProviderError,
     ProviderTimeout,
 )
-from llm_gateway.routing import Route
+from llm_gateway.models.messages import Message
+from llm_gateway.models.routing import Route
+from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.validation import whole_escapes
 from llm_gateway.wire.calls import Output
 from llm_gateway.workers import INLINE, Workers

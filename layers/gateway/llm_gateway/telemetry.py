@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aws_lambda_powertools import Logger
 
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from operator import add
 from typing import Literal, Protocol
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.model_catalogue import ModelPrice, ModelSpec
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.catalogue import ModelPrice, ModelSpec
+from llm_gateway.models.completion import TokenUsage
 
 CallStatus = Literal["answered", "failed", "timed_out", "replayed"]
 _PER_TOKEN = Decimal(1) / Decimal(1_000_000)
@@ -156,7 +156,7 @@ def cost_usd(usage: TokenUsage, price: ModelPrice | None) -> Decimal | None:
         ValueError: More of them than input tokens: the provider adapter broke TokenUsage's promise.
 
     Source: OpenAI's usage object, where `cached_tokens` and `cache_write_tokens` are disjoint parts of
-    the prompt tokens; rates and their date in models.toml.
+    the prompt tokens; rates and their date in models/catalogue.toml.
     """
     if price is None or usage.input_tokens is None or usage.output_tokens is None:
         return None

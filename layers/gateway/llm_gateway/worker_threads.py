@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import Overloaded
-from llm_gateway.provider_errors import ProviderTimeout
+from llm_gateway.models.errors import ProviderTimeout
 from llm_gateway.workers import NotQuick
 
 THREADS = 2

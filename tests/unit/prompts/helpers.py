@@ -6,7 +6,7 @@ from hypothesis import settings
 
 from llm_gateway.errors import GatewayError, RequestError
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Message
+from llm_gateway.models.messages import Message
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import Prompt, parse_prompt
 

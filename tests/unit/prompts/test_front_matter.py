@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.files.front_matter import (
     FrontMatter,
     Mock,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Stamp
 from llm_gateway.prompts.catalogue.indexing import padded
 from tests.fakes import NOON

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.files.path import is_partial
 from llm_gateway.prompts.lint.findings import Finding

@@ -9,7 +9,7 @@ import pytest
 from typing_extensions import override
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.prompts.catalogue.entries import PromptEntry
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import PromptBroken, PromptNotFound
-from llm_gateway.models import Message
+from llm_gateway.models.messages import Message
 from llm_gateway.prompts.catalogue.entries import version_of
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.files.includes import compose, read_source

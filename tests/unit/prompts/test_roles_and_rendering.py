@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded, RequestError
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Message
+from llm_gateway.models.messages import Message
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from tests.unit.prompts.helpers import SECRET, modest, parsed, rendered, told_of_refusal
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.lint.lint import lint
 from llm_gateway.prompts.rendering.conditions import TESTS

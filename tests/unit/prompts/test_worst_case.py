@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from llm_gateway.model_catalogue import ModelPrice, ModelSpec
+from llm_gateway.models.catalogue import ModelPrice, ModelSpec
+from llm_gateway.models.tokens import estimated_tokens, first_tokens
 from llm_gateway.prompts.lint.findings import Subject
 from llm_gateway.prompts.lint.worst_case import WorstCase, worst_case
-from llm_gateway.tokens import estimated_tokens, first_tokens
 from llm_gateway.usage import cost_usd
 from tests.unit.prompts.helpers import modest
 

@@ -17,7 +17,7 @@ from llm_gateway.entrypoints.loading import InvocationFailed
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.json_schema.values import Json
-from llm_gateway.provider_errors import ProviderError
+from llm_gateway.models.errors import ProviderError
 from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import CORRELATION_ID, CallRequest
 

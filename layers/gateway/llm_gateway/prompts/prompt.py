@@ -9,7 +9,7 @@ from llm_gateway.errors import InvalidVariables, MissingVariables, RenderLimitEx
 from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
 from llm_gateway.json_schema.value_bounds import is_small
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Message
+from llm_gateway.models.messages import Message
 from llm_gateway.prompts.files.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
 from llm_gateway.prompts.files.includes import Source, compose, included, read_source
 from llm_gateway.prompts.files.yaml_lines import line_of, reading

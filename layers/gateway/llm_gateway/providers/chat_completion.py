@@ -9,8 +9,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from llm_gateway.json_schema.value_bounds import TooManyValues, check_text
-from llm_gateway.models import Completion, FinishReason, TokenUsage
-from llm_gateway.provider_errors import (
+from llm_gateway.models.completion import Completion, FinishReason, TokenUsage
+from llm_gateway.models.errors import (
     AnswerTruncated,
     ContentFiltered,
     InvalidProviderResponse,

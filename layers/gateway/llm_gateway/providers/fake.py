@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Sequence
 
 from llm_gateway.deadline import Deadline
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
-from llm_gateway.provider_errors import AnswerTruncated, ProviderError
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import AnswerTruncated, ProviderError
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import Mock, ModelOptions
+from llm_gateway.models.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
 from llm_gateway.providers.example import NoExample, Schema, example_of
-from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens, first_tokens
 from llm_gateway.workers import INLINE, Workers
 
 _OWNER = "test mode"

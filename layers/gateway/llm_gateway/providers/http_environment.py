@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from llm_gateway.endpoint_url import is_host
+from llm_gateway.models.endpoint_url import is_host
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SCHEMES = ("http", "https", "socks5", "socks5h")

@@ -16,9 +16,9 @@ from openai import Omit
 
 from llm_gateway.deadline import Deadline
 from llm_gateway.json_schema.values import Json
-from llm_gateway.model_catalogue import Endpoint, ModelSpec
-from llm_gateway.models import Completion, Message, ModelOptions
-from llm_gateway.provider_errors import (
+from llm_gateway.models.catalogue import Endpoint, ModelSpec
+from llm_gateway.models.completion import Completion
+from llm_gateway.models.errors import (
     ContentFiltered,
     InvalidProviderResponse,
     ModelRefused,
@@ -30,6 +30,8 @@ from llm_gateway.provider_errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.providers.chat_completion import MESSAGES, read_completion
 from llm_gateway.providers.http_client import BodyNotDecodable, BodyTooLong, http_client
 from llm_gateway.providers.response_format import response_format

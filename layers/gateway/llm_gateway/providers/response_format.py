@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 
 _SUBSCHEMAS = {"properties", "$defs", "definitions"}
 _STRICT_KEYWORDS = {

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.stores.aws import ask
 from llm_gateway.usage import UsageRecord
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.completion import TokenUsage
 from llm_gateway.stores.aws import Refused
 from llm_gateway.usage import UsageRecord
 

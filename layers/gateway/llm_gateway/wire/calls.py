@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from llm_gateway.models import TIMEOUT_RANGE_S, FinishReason, OutputFormat
+from llm_gateway.models.completion import FinishReason
+from llm_gateway.models.options import TIMEOUT_RANGE_S, OutputFormat
 from llm_gateway.prompts.catalogue.shares import LABEL_PATTERN
 from llm_gateway.wire.fields import Asked, JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
 

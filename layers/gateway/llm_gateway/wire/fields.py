@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from llm_gateway.formats import to_decimal_text, to_iso, to_metadata_text
 from llm_gateway.json_schema.value_bounds import TooManyValues, extent_of
-from llm_gateway.models import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
+from llm_gateway.models.options import MAX_STOP_SEQUENCES, TEMPERATURE_RANGE, TOP_P_RANGE, ModelOptions
 
 MAX_METADATA_BYTES = 256
 """So that a ledger item stays within 1 KB, one write unit, with the longest of the usual names."""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from llm_gateway.model_catalogue import ModelSpec
+from llm_gateway.models.catalogue import ModelSpec
 from llm_gateway.wire.fields import Usd, Wire
 
 

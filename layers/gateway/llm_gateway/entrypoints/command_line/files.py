@@ -13,7 +13,8 @@ from llm_gateway.entrypoints.command_line.disk import PromptFolder, read_variabl
 from llm_gateway.entrypoints.command_line.output import fail, say, show_diff, show_json, show_table
 from llm_gateway.entrypoints.command_line.places import PromptStores
 from llm_gateway.errors import UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.files.includes import included, read_source
 from llm_gateway.prompts.files.path import is_partial
@@ -23,7 +24,6 @@ from llm_gateway.prompts.lint.lint import lint as lint_prompt
 from llm_gateway.prompts.lint.worst_case import worst_case
 from llm_gateway.prompts.prompt import built_prompt
 from llm_gateway.settings import Settings
-from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 from llm_gateway.usage import cost_usd
 
 Targets = Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)]

@@ -26,7 +26,7 @@ from llm_gateway.errors import (
     RequestTimedOut,
     internal_error,
 )
-from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.models.options import TIMEOUT_RANGE_S
 
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver

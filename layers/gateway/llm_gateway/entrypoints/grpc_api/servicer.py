@@ -17,7 +17,7 @@ from llm_gateway.entrypoints.prompt_queries import ListQuery, list_prompts, prom
 from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.errors import InvalidRequest
 from llm_gateway.idempotency import CallsPrompts
-from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.models.options import TIMEOUT_RANGE_S
 from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 from llm_gateway.rollup import RollupStore
 from llm_gateway.validation import validated

@@ -23,7 +23,7 @@ from llm_gateway.entrypoints.http.callers import RequestCallers
 from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.errors import InvalidParameter, RequestTimedOut
 from llm_gateway.idempotency import CallsPrompts
-from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.models.options import TIMEOUT_RANGE_S
 from llm_gateway.settings import Settings
 from llm_gateway.validation import decode_json, validated
 from llm_gateway.wire.calls import IDEMPOTENCY_KEY, CallRequest

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 
 from llm_gateway.access.caller import Caller
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.wire.models import ModelInfo, ModelList
 
 

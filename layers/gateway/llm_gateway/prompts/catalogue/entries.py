@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Literal
 
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 
 PromptState = Literal["ok", "broken", "deleted"]
 

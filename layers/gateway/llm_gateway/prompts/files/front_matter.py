@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import (
+from llm_gateway.models.errors import ProviderError
+from llm_gateway.models.options import (
     MAX_STOP_SEQUENCES,
     TEMPERATURE_RANGE,
     TIMEOUT_RANGE_S,
@@ -22,7 +23,6 @@ from llm_gateway.models import (
 )
 from llm_gateway.prompts.files.picoschema import SchemaError, to_json_schema
 from llm_gateway.prompts.files.yaml_lines import KeyPath, PromptSyntaxError, Section, load_mapping, shown
-from llm_gateway.provider_errors import ProviderError
 
 __all__ = ["FrontMatter", "Mock", "PromptSyntaxError", "parse_front_matter", "split_front_matter"]
 

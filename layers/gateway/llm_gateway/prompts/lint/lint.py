@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from jinja2 import nodes
 
 from llm_gateway.errors import GatewayError, UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import ModelCatalogue, ModelSpec
+from llm_gateway.models.catalogue import ModelCatalogue, ModelSpec
 from llm_gateway.prompts.files.front_matter import KNOWN_KEYS, PromptSyntaxError
 from llm_gateway.prompts.files.yaml_lines import KeyPath, reading, shown
 from llm_gateway.prompts.lint.findings import Finding, Subject

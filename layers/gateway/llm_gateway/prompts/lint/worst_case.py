@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from jinja2 import nodes
 
 from llm_gateway.json_schema.values import Json
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import TokenUsage
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.completion import TokenUsage
+from llm_gateway.models.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 from llm_gateway.prompts.lint.findings import Subject
 from llm_gateway.prompts.rendering.sandbox import environment
 from llm_gateway.prompts.rendering.template import role_lines
-from llm_gateway.tokens import TOKENS_PER_MESSAGE, estimated_tokens
 
 _NUMBER = 25  # the longest a double is written with
 _PUNCTUATION = 4  # quotes, colon, comma

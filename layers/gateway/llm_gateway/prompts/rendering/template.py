@@ -21,7 +21,7 @@ from jinja2.parser import Parser
 
 from llm_gateway.errors import InvalidVariables, RenderLimitExceeded
 from llm_gateway.json_schema.values import Json
-from llm_gateway.models import Message, Role
+from llm_gateway.models.messages import Message, Role
 from llm_gateway.prompts.files.bounds import Fault, check_role_lines, check_tree, check_variables
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.rendering.metered_tree import metered

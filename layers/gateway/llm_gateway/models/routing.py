@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import MayUse, ModelCatalogue, ModelSpec, every_model
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.catalogue import MayUse, ModelCatalogue, ModelSpec, every_model
+from llm_gateway.models.options import ModelOptions
 
 
 @dataclass(frozen=True, slots=True)

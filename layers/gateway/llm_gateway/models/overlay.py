@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_gateway.endpoint_url import checked_url
 from llm_gateway.errors import ConfigurationError, RequestError
-from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelPrice, ModelSpec
+from llm_gateway.models.catalogue import Endpoint, ModelCatalogue, ModelPrice, ModelSpec
+from llm_gateway.models.endpoint_url import checked_url
 from llm_gateway.validation import decode_json, validated
 
 _OWN_PROVIDER = "openai"

@@ -1,4 +1,4 @@
-"""The models the gateway may call: limits, quirks and prices, all data from `models.toml`."""
+"""The models the gateway may call: limits, quirks and prices, all data from `catalogue.toml`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
-from llm_gateway.models import ModelOptions
+from llm_gateway.models.options import ModelOptions
 
 _DATED = re.compile(r"-\d{4}(?P<day>-\d{2}-\d{2})?$")
 
@@ -168,7 +168,7 @@ class ModelCatalogue:
     @classmethod
     def packaged(cls) -> ModelCatalogue:
         """The catalogue that comes with this package."""
-        text = files("llm_gateway").joinpath("models.toml").read_text(encoding="utf-8")
+        text = files("llm_gateway.models").joinpath("catalogue.toml").read_text(encoding="utf-8")
         document = tomllib.loads(text)
         return cls(_spec(row, document["prices"]["date"]) for row in document["models"])
 

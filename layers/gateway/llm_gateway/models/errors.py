@@ -1,4 +1,4 @@
-"""What can go wrong with a model; the other branch of the tree in errors.py.
+"""What can go wrong with a model; one branch of the tree in llm_gateway/errors.py.
 
 ProviderError 502 provider_error    the model's vendor, or our account there
 ├── ProviderTimeout         504 provider_timeout           retryable
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Self
 from llm_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
-    from llm_gateway.models import TokenUsage
+    from llm_gateway.models.completion import TokenUsage
     from llm_gateway.usage import Spending
 
 
