@@ -24,10 +24,10 @@ from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision
 from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.rebuild import LedgerEntry, StoredRollup
-from llm_gateway.rollup import BucketWidth, Dimensions, Rollup, Totals, rollups_of
 from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.rebuild import LedgerEntry, StoredRollup
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import BucketWidth, Dimensions, Rollup, Totals, rollups_of
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

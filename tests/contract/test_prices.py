@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm_gateway.errors import UnknownModel
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.usage import cost_usd
+from llm_gateway.usage.pricing import cost_usd
 from tests.fakes import NOON
 
 PRICES_DATED = NOON  # the day models/catalogue.toml was made

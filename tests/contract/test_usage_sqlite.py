@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.rollup import Totals, totals_of
 from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.usage_sqlite import SqliteUsage
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import Totals, totals_of
 from tests.contract.test_usage_stores import record
 from tests.fakes import NOON
 

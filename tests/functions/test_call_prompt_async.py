@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 from tests.functions.conftest import Functions, LambdaContext, read_event
 from tests.functions.test_call_prompt import REPLY, ledger
 

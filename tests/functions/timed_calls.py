@@ -14,7 +14,7 @@ from typing import Any
 
 from llm_gateway.entrypoints.event_loop import event_loop
 from llm_gateway.stores.ledger_table import record_of
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 from tests.functions.conftest import Functions, LambdaContext
 from tests.functions.test_call_prompt import http as http_event
 from tests.upstream import Reply, Upstream

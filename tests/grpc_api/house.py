@@ -32,11 +32,11 @@ from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.providers.openai import OpenAIProvider
-from llm_gateway.record_names import RecordNames
 from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.stores.folder import FolderPromptFiles
 from llm_gateway.stores.folder_index import FolderPromptIndex
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.record_names import RecordNames
 from tests.fakes import InMemoryOutcomes, InMemoryUsage, RecordingObserver, rehearsals
 
 PATIENCE_S = 20.0

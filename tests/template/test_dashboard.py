@@ -19,7 +19,7 @@ from llm_gateway.errors import InvalidParameter, StoreUnavailable
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 from tests.contract.test_usage_stores import record
 from tests.fakes import InMemoryUsage
 from tests.template.test_template import RESOURCES

@@ -36,7 +36,7 @@ from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.usage import cost_usd
+from llm_gateway.usage.pricing import cost_usd
 from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import (
     NOON,

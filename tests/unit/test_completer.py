@@ -22,7 +22,7 @@ from llm_gateway.models.errors import (
 from llm_gateway.models.messages import Message
 from llm_gateway.models.options import ModelOptions
 from llm_gateway.models.routing import Route
-from llm_gateway.usage import Spending
+from llm_gateway.usage.pricing import Spending
 from tests.fakes import ScriptedProvider, completion
 
 CATALOGUE = ModelCatalogue.packaged()

@@ -26,9 +26,9 @@ from llm_gateway.models.options import ModelOptions
 from llm_gateway.models.routing import Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
-from llm_gateway.record_names import RecordNames
 from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.record_names import RecordNames
 from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import (
     NOON,

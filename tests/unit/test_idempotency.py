@@ -30,7 +30,7 @@ from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.models.errors import ModelRefused, ProviderAuthFailed, ProviderRateLimited
-from llm_gateway.usage import Spending
+from llm_gateway.usage.pricing import Spending
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 from tests.fakes import NOON, InMemoryOutcomes, RecordingObserver
 

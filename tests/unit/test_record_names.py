@@ -14,10 +14,10 @@ from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import PromptNotFound
 from llm_gateway.guarded_calls import GuardedCalls
-from llm_gateway.record_names import OTHER, BoundedNames, RecordNames
-from llm_gateway.rollup import rollups_of
 from llm_gateway.stores.call_rates import InMemoryCallRates
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.record_names import OTHER, BoundedNames, RecordNames
+from llm_gateway.usage.rollups import rollups_of
 from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import NOON, completion
 from tests.unit.test_gateway import house

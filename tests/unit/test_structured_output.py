@@ -26,7 +26,7 @@ from llm_gateway.models.options import ModelOptions
 from llm_gateway.models.routing import Route
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
-from llm_gateway.usage import Spending
+from llm_gateway.usage.pricing import Spending
 from llm_gateway.wire.calls import Output
 from tests.fakes import ScriptedProvider
 

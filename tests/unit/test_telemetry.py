@@ -12,7 +12,7 @@ from llm_gateway.errors import InvalidParameter, StoreUnavailable
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.models.errors import ProviderRateLimited
 from llm_gateway.telemetry import Telemetry
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 from tests.fakes import NOON
 
 

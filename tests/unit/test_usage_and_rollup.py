@@ -17,8 +17,18 @@ from typing_extensions import override
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models.catalogue import ModelPrice
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.rollup import BucketWidth, ReportWidth, Rollup, Totals, UsageQuestion, answer, rollups_of
-from llm_gateway.usage import LedgerWithSpare, UsageRecord, cost_usd
+from llm_gateway.usage.ledger import LedgerWithSpare
+from llm_gateway.usage.pricing import cost_usd
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import (
+    BucketWidth,
+    ReportWidth,
+    Rollup,
+    Totals,
+    UsageQuestion,
+    answer,
+    rollups_of,
+)
 from tests.fakes import NOON, InMemoryUsage, RecordingObserver
 
 PRICE = ModelPrice(Decimal("2.50"), Decimal("10.00"), Decimal("1.25"))

@@ -24,15 +24,15 @@ from typer.testing import CliRunner, Result
 from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.entrypoints.command_line.places import Place, UsageStores, open_usage
-from llm_gateway.entrypoints.ledger_export import COLUMNS
-from llm_gateway.entrypoints.log_recovery import record_of_line
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.rollup import Totals
 from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
 from llm_gateway.telemetry import Telemetry
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.export import COLUMNS
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.recovery import record_of_line
+from llm_gateway.usage.rollups import Totals
 from tests.fakes import InMemoryUsage
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llm_gateway.models.catalogue import ModelCatalogue
     from llm_gateway.models.provider import Provider
     from llm_gateway.providers.openai import OpenAIProvider
-    from llm_gateway.record_names import RecordNames
+    from llm_gateway.usage.record_names import RecordNames
 
 
 class Parts(StoreParts):
@@ -66,7 +66,7 @@ class Parts(StoreParts):
     @cached_property
     def record_names(self) -> RecordNames:
         """Bounds the names that callers bring into records."""
-        from llm_gateway.record_names import RecordNames
+        from llm_gateway.usage.record_names import RecordNames
 
         names = RecordNames(lambda field: self.telemetry.warn("names folded", field=field))
         if self.budgets is not None:

@@ -23,7 +23,7 @@ from llm_gateway.formats import to_decimal_text, to_iso
 from llm_gateway.json_schema.values import Json
 from llm_gateway.models.messages import Message
 from llm_gateway.models.routing import Route
-from llm_gateway.usage import Spending, total_cost_usd, total_usage
+from llm_gateway.usage.pricing import Spending, total_cost_usd, total_usage
 
 _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does after its deadline
 _STORE_TIMEOUT_S = 0.5

@@ -15,7 +15,8 @@ from llm_gateway.models.catalogue import ModelSpec
 from llm_gateway.models.completion import Completion, TokenUsage
 from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.usage import CallStatus, Spending, UsageRecord, total_cost_usd, total_usage
+from llm_gateway.usage.pricing import Spending, total_cost_usd, total_usage
+from llm_gateway.usage.record import CallStatus, UsageRecord
 from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from llm_gateway.errors import GatewayError
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 NAMESPACE = "LLMGateway"
 

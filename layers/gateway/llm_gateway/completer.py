@@ -15,7 +15,7 @@ from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.models.messages import Message
 from llm_gateway.models.provider import Provider
 from llm_gateway.models.routing import Route
-from llm_gateway.usage import Spending
+from llm_gateway.usage.pricing import Spending
 
 SHORTEST_ATTEMPT_S = 1.0
 

@@ -21,9 +21,11 @@ from llm_gateway.models.messages import Message
 from llm_gateway.models.routing import Route, Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.record_names import RecordNames
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract, quickly_read
-from llm_gateway.usage import Spending, UsageLedger, UsageRecord
+from llm_gateway.usage.ledger import UsageLedger
+from llm_gateway.usage.pricing import Spending
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.record_names import RecordNames
 from llm_gateway.wire.calls import CallRequest, CallResponse
 from llm_gateway.workers import INLINE, Workers
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from llm_gateway.call_limit import CallLimit
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.providers.key_check import KeyCheck
-    from llm_gateway.rollup import RollupStore
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
     from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
     from llm_gateway.stores.sqlite_file import SqliteFile
     from llm_gateway.stores.usage_sqlite import SqliteUsage
     from llm_gateway.stores.watching import FolderWatch
-    from llm_gateway.usage import UsageLedger
+    from llm_gateway.usage.ledger import UsageLedger
+    from llm_gateway.usage.rollups import RollupStore
     from llm_gateway.worker_threads import WorkerThreads
 
 

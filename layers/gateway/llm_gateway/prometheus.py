@@ -17,7 +17,7 @@ from prometheus_client import (
 
 from llm_gateway.errors import GatewayError
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
 _TOKENS = tuple(field.name for field in fields(TokenUsage))

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from llm_gateway.budgets import BudgetNotices
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.prompts.catalogue.indexing import PromptIndexer
-    from llm_gateway.rollup import RollupStore
     from llm_gateway.stores.aws_clients import AwsClients
     from llm_gateway.stores.checked_version import CheckedVersion
     from llm_gateway.stores.event_bus import EventBridgeBus
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from llm_gateway.stores.queue import SqsQueue
     from llm_gateway.stores.rollup_repair import DynamoRollupRepair
     from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
-    from llm_gateway.usage import UsageLedger
+    from llm_gateway.usage.ledger import UsageLedger
+    from llm_gateway.usage.rollups import RollupStore
 
 
 class StoreParts:
@@ -235,7 +235,7 @@ class StoreParts:
         if self.settings.usage_queue_url is None:
             return self.usage_table
         from llm_gateway.stores.usage_queue import SqsUsageQueue
-        from llm_gateway.usage import LedgerWithSpare
+        from llm_gateway.usage.ledger import LedgerWithSpare
 
         spare = SqsUsageQueue(self._aws.sqs, self.settings.usage_queue_url)
         return LedgerWithSpare(self.usage_table, spare, self.telemetry)

@@ -12,7 +12,7 @@ from aws_lambda_powertools import Logger
 
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 if TYPE_CHECKING:
     from llm_gateway.budget_holds import Hold

@@ -15,7 +15,7 @@ from llm_gateway.models.catalogue import ModelPrice, ModelSpec
 from llm_gateway.models.tokens import estimated_tokens, first_tokens
 from llm_gateway.prompts.lint.findings import Subject
 from llm_gateway.prompts.lint.worst_case import WorstCase, worst_case
-from llm_gateway.usage import cost_usd
+from llm_gateway.usage.pricing import cost_usd
 from tests.unit.prompts.helpers import modest
 
 MODEL = ModelSpec(

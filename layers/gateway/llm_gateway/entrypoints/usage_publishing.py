@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from llm_gateway.entrypoints.usage_stream import StreamObserver, new_ledger_items
 from llm_gateway.stores.ledger_table import record_of
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 
 class UsageBus(Protocol):

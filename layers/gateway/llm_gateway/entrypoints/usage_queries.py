@@ -11,7 +11,7 @@ from llm_gateway.access.caller import Caller
 from llm_gateway.access.errors import Forbidden
 from llm_gateway.access.reach import EVERYTHING
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.rollup import (
+from llm_gateway.usage.rollups import (
     DimensionValue,
     ReportWidth,
     RollupStore,

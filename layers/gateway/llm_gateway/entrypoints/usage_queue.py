@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.stores.usage_queue import from_message
-from llm_gateway.usage import UsageLedger
+from llm_gateway.usage.ledger import UsageLedger
 
 
 class DrainObserver(Protocol):

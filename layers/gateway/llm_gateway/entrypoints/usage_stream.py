@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from llm_gateway.rollup import RollupStore
 from llm_gateway.stores.ledger_table import LEDGER_PREFIX, record_of
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import RollupStore
 
 
 class StreamObserver(Protocol):

@@ -28,7 +28,7 @@ from llm_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from llm_gateway.models.completion import TokenUsage
-    from llm_gateway.usage import Spending
+    from llm_gateway.usage.pricing import Spending
 
 
 class ProviderError(GatewayError):

@@ -11,7 +11,7 @@ from typing import Any
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.stores.aws import ask
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 SOURCE = "llm-gateway"
 DETAIL_TYPE = "llm-gateway call"

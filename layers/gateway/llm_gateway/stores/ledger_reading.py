@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.rebuild import LedgerEntry
 from llm_gateway.stores.aws import ask
 from llm_gateway.stores.ledger_table import ledger_partitions, record_of
+from llm_gateway.usage.rebuild import LedgerEntry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

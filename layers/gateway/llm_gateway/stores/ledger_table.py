@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime, timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from llm_gateway.models.completion import TokenUsage
 from llm_gateway.stores.aws import Refused
-from llm_gateway.usage import UsageRecord
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from llm_gateway.usage.codec import record_of_values
+from llm_gateway.usage.record import UsageRecord
 
 PutItem = Callable[..., Awaitable[object]]
 LEDGER_PREFIX = "call#"
 _SHARDS = 16
-_TOKEN_COUNTS = tuple(f.name for f in fields(TokenUsage))
 _deserialize = TypeDeserializer().deserialize
 
 
@@ -115,21 +109,3 @@ def record_of(item: Mapping[str, Any]) -> UsageRecord:
         ValueError: The item is no ledger item.
     """
     return record_of_values({name: _deserialize(value) for name, value in item.items()})
-
-
-def record_of_values(values: Mapping[str, Any]) -> UsageRecord:
-    """A record from its fields by name, the token counts among them; unknown ones are absent.
-
-    Raises:
-        ValueError: They are no record.
-    """
-    usage = {name: values.get(name) for name in _TOKEN_COUNTS}
-    optional = dict.fromkeys(("error_code", "calling_service", "correlation_id", "cost_usd"))
-    return _codec().validate_python({**optional, **values, "usage": usage})
-
-
-@cache
-def _codec() -> TypeAdapter[UsageRecord]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(UsageRecord)

@@ -9,10 +9,10 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 
-from llm_gateway.rebuild import StoredRollup
-from llm_gateway.rollup import TOTAL_NAMES, BucketWidth, Totals
 from llm_gateway.stores.aws import Refused, ask
 from llm_gateway.stores.rollup_table import DynamoRollups, labels_of, rollup_key, rollup_of
+from llm_gateway.usage.rebuild import StoredRollup
+from llm_gateway.usage.rollups import TOTAL_NAMES, BucketWidth, Totals
 
 _serialize = TypeSerializer().serialize
 

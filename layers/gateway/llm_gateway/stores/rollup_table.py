@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.rollup import (
+from llm_gateway.stores.aws import Refused, ask
+from llm_gateway.stores.ledger_table import ledger_key
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import (
     MAX_NAME,
     SUM_NAMES,
     TOTAL_NAMES,
@@ -35,9 +38,6 @@ from llm_gateway.rollup import (
     floor_day,
     rollups_of,
 )
-from llm_gateway.stores.aws import Refused, ask
-from llm_gateway.stores.ledger_table import ledger_key
-from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -6,8 +6,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
-from llm_gateway.rebuild import LedgerEntry, StoredRollup
-from llm_gateway.rollup import BucketWidth, Totals
 from llm_gateway.stores.sqlite_file import SqliteFile
 from llm_gateway.stores.usage_sqlite import (
     SqliteUsage,
@@ -16,6 +14,8 @@ from llm_gateway.stores.usage_sqlite import (
     rollup_of_row,
     rollup_row_key,
 )
+from llm_gateway.usage.rebuild import LedgerEntry, StoredRollup
+from llm_gateway.usage.rollups import BucketWidth, Totals
 
 _PAGE = 500
 _ENTRIES = """

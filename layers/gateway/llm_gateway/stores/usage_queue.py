@@ -11,7 +11,7 @@ from llm_gateway.stores.ledger_table import ledger_item, record_of
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-    from llm_gateway.usage import UsageRecord
+    from llm_gateway.usage.record import UsageRecord
 
 
 class SqsUsageQueue:

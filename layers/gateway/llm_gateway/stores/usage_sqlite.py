@@ -11,7 +11,9 @@ from decimal import Decimal, localcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
-from llm_gateway.rollup import (
+from llm_gateway.stores.sqlite_file import SqliteFile, as_unavailable
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import (
     DIMENSION_NAMES,
     EXACT,
     TOTAL_NAMES,
@@ -21,8 +23,6 @@ from llm_gateway.rollup import (
     Totals,
     rollups_of,
 )
-from llm_gateway.stores.sqlite_file import SqliteFile, as_unavailable
-from llm_gateway.usage import UsageRecord
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -24,7 +24,7 @@ from llm_gateway.prompts.lint.lint import lint as lint_prompt
 from llm_gateway.prompts.lint.worst_case import worst_case
 from llm_gateway.prompts.prompt import built_prompt
 from llm_gateway.settings import Settings
-from llm_gateway.usage import cost_usd
+from llm_gateway.usage.pricing import cost_usd
 
 Targets = Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)]
 Root = Annotated[Path | None, typer.Option(help="Top folder; prompt paths are relative to it.")]

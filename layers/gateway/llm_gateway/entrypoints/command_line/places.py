@@ -15,10 +15,10 @@ from llm_gateway.prompts.catalogue.assembly import PromptUploads
 from llm_gateway.prompts.catalogue.catalogue import PromptBodies
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer, WritablePromptIndex
 from llm_gateway.prompts.catalogue.labels import LabelStore
-from llm_gateway.rebuild import LedgerReader, ReplaceableRollups
 from llm_gateway.settings import Settings
 from llm_gateway.stores.local_file import is_file
-from llm_gateway.usage import UsageLedger
+from llm_gateway.usage.ledger import UsageLedger
+from llm_gateway.usage.rebuild import LedgerReader, ReplaceableRollups
 
 
 class PromptFiles(PromptUploads, PromptBodies, Protocol):

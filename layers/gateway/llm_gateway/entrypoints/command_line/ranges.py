@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.rollup import floor_day
+from llm_gateway.usage.rollups import floor_day
 
 _WRITTEN = "ISO 8601, for example 2026-11-01 or 2026-11-01T08:00:00Z; UTC unless it names a zone."
 StartOption = Annotated[str, typer.Option(help=f"First moment. {_WRITTEN}", show_default=False)]

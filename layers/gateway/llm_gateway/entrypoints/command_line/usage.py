@@ -18,7 +18,15 @@ from llm_gateway.entrypoints.command_line.places import UsageStores
 from llm_gateway.entrypoints.command_line.ranges import MOST_DAYS, OptionalEnd, OptionalStart, recent_range
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.formats import to_decimal_text, to_iso
-from llm_gateway.rollup import RollupStore, Totals, UsageQuestion, UsageRow, answer, ceil_hour, floor_hour
+from llm_gateway.usage.rollups import (
+    RollupStore,
+    Totals,
+    UsageQuestion,
+    UsageRow,
+    answer,
+    ceil_hour,
+    floor_hour,
+)
 
 _BAR = 24
 _NUMBERS = ("calls", "errors", "tokens in", "tokens out", "cost USD")

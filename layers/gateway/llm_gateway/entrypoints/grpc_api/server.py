@@ -18,7 +18,7 @@ from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.prompts.catalogue.catalogue import PromptIndex
-from llm_gateway.rollup import RollupStore
+from llm_gateway.usage.rollups import RollupStore
 from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from llm_gateway.errors import InvalidRequest
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models.options import TIMEOUT_RANGE_S
 from llm_gateway.prompts.catalogue.catalogue import PromptIndex
-from llm_gateway.rollup import RollupStore
+from llm_gateway.usage.rollups import RollupStore
 from llm_gateway.validation import validated
 from llm_gateway.wire.calls import CallRequest
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers

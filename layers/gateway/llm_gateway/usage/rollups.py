@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Literal, Protocol
 
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 BucketWidth = Literal["hour", "day"]
 ReportWidth = Literal["hour", "day", "total"]

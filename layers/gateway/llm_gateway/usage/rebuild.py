@@ -16,7 +16,8 @@ from decimal import localcontext
 from typing import Literal, Protocol
 
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.rollup import (
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import (
     EXACT,
     BucketWidth,
     Dimensions,
@@ -28,7 +29,6 @@ from llm_gateway.rollup import (
     floor_hour,
     rollups_of,
 )
-from llm_gateway.usage import UsageRecord
 
 Outcome = Literal["found", "repaired", "kept", "busy"]
 Key = tuple[BucketWidth, datetime, Dimensions]

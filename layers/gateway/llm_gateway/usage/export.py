@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 from llm_gateway.formats import to_decimal_text, to_iso, to_metadata_text
-from llm_gateway.rebuild import LedgerReader
-from llm_gateway.rollup import floor_hour
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.rebuild import LedgerReader
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import floor_hour
 
 COLUMNS = (
     "call_id", "request_id", "started_at", "status", "error_code", "calling_service", "correlation_id",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
 
 OTHER = "(other)"
 """What stands for every name beyond the bound."""

@@ -1,12 +1,15 @@
-"""Log lines that hold the record of a call that is on no ledger, turned back into records."""
+"""Recovers usage records from "usage not recorded" log lines.
+
+Reads lines only; the caller stores the records.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from llm_gateway.stores.ledger_table import record_of_values
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.codec import record_of_values
+from llm_gateway.usage.record import UsageRecord
 
 NOT_RECORDED = "usage not recorded"
 
