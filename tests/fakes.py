@@ -10,9 +10,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from llm_gateway.budget_holds import Hold, Mark, Standing
-from llm_gateway.budget_limits import Amount, Limits, Unit, Width, resets_at
-from llm_gateway.budgets import ThresholdReached
+from llm_gateway.budgets.budgets import ThresholdReached
+from llm_gateway.budgets.holds import Hold, Mark, Standing
+from llm_gateway.budgets.limits import Amount, Limits, Unit, Width, resets_at
 from llm_gateway.completer import Completer, Retry, RetryPolicy
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
 from llm_gateway.idempotency import Claim, Earlier

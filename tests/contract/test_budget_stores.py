@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import pytest
 
-from llm_gateway.budget_holds import BudgetStore, Hold, Mark, Standing
-from llm_gateway.budget_limits import Amount, Limit, Limits
+from llm_gateway.budgets.holds import BudgetStore, Hold, Mark, Standing
+from llm_gateway.budgets.limits import Amount, Limit, Limits
 from llm_gateway.stores.budget_sqlite import SqliteBudgets
 from llm_gateway.stores.budget_table import DynamoBudgets
 from llm_gateway.stores.sqlite_file import SqliteFile

@@ -97,7 +97,7 @@ def test_types_that_are_loaded_lazily_are_the_real_ones_once_they_are_asked_for(
 
 @pytest.mark.parametrize("function", ["call_prompt", "call_prompt_async"])
 def test_budgets_are_loaded_only_where_somebody_has_one(function: str) -> None:
-    parts = {f"llm_gateway.{name}" for name in ("budgets", "budget_limits", "stores.budget_table")}
+    parts = {f"llm_gateway.{name}" for name in ("budgets.budgets", "budgets.limits", "stores.budget_table")}
     assert not parts & modules_of(function)
     budget = {"LLM_GATEWAY_BUDGETS": '{"shop": {"day_usd": 1}}', "LLM_GATEWAY_BUDGET_TABLE": "budgets"}
     assert parts <= modules_of(function, **budget)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN
-from llm_gateway.budget_holds import Hold, Standing
-from llm_gateway.budget_limits import Amount, Limit, Limits, read_budgets, resets_at
-from llm_gateway.budgets import Budgets
-from llm_gateway.call_bounds import most_of_call
+from llm_gateway.budgets.budgets import Budgets
+from llm_gateway.budgets.holds import Hold, Standing
+from llm_gateway.budgets.limits import Amount, Limit, Limits, read_budgets, resets_at
+from llm_gateway.budgets.upper_bound import most_of_call
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, ConfigurationError, StoreUnavailable, UnpricedModel

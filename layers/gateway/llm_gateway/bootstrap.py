@@ -14,7 +14,7 @@ from llm_gateway.store_parts import StoreParts, new_id, utc_now
 if TYPE_CHECKING:
     from llm_gateway.access.caller import Callers
     from llm_gateway.access.keys import Keys
-    from llm_gateway.budgets import Budgets
+    from llm_gateway.budgets.budgets import Budgets
     from llm_gateway.completer import Completer
     from llm_gateway.gateway import Gateway
     from llm_gateway.guarded_calls import GuardedCalls
@@ -137,8 +137,8 @@ class Parts(StoreParts):
         """What services may spend; None, and nothing is loaded, if nobody has a budget."""
         if self.settings.budgets is None:
             return None
-        from llm_gateway.budget_limits import read_budgets
-        from llm_gateway.budgets import Budgets
+        from llm_gateway.budgets.budgets import Budgets
+        from llm_gateway.budgets.limits import read_budgets
 
         limits = read_budgets(self.settings.budgets)
         return Budgets(limits, self._budget_store, self._budget_notices, self.telemetry)

@@ -30,8 +30,8 @@ from llm_gateway.wire.calls import CallRequest, CallResponse
 from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
-    from llm_gateway.budget_holds import Hold
-    from llm_gateway.budgets import Budgets
+    from llm_gateway.budgets.budgets import Budgets
+    from llm_gateway.budgets.holds import Hold
 
 
 class CallObserver(Protocol):

@@ -16,7 +16,7 @@ from llm_gateway.prometheus import PrometheusMetrics
 from llm_gateway.telemetry import Metrics
 
 if TYPE_CHECKING:
-    from llm_gateway.budget_holds import BudgetStore
+    from llm_gateway.budgets.holds import BudgetStore
     from llm_gateway.call_limit import CallLimit
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.providers.key_check import KeyCheck

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from llm_gateway.access.caller import CallRates
     from llm_gateway.access.keys import KeyStore, Pepper
-    from llm_gateway.budget_holds import BudgetStore
-    from llm_gateway.budgets import BudgetNotices
+    from llm_gateway.budgets.budgets import BudgetNotices
+    from llm_gateway.budgets.holds import BudgetStore
     from llm_gateway.idempotency import OutcomeStore
     from llm_gateway.prompts.catalogue.indexing import PromptIndexer
     from llm_gateway.stores.aws_clients import AwsClients

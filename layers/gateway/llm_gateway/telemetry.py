@@ -15,9 +15,9 @@ from llm_gateway.models.completion import TokenUsage
 from llm_gateway.usage.record import UsageRecord
 
 if TYPE_CHECKING:
-    from llm_gateway.budget_holds import Hold
-    from llm_gateway.budget_limits import Amount
-    from llm_gateway.budgets import ThresholdReached
+    from llm_gateway.budgets.budgets import ThresholdReached
+    from llm_gateway.budgets.holds import Hold
+    from llm_gateway.budgets.limits import Amount
     from llm_gateway.completer import Retry
 
 _RECORD = tuple(f.name for f in fields(UsageRecord) if f.name not in ("usage", "metadata"))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from llm_gateway.budgets import ThresholdReached
+from llm_gateway.budgets.budgets import ThresholdReached
 from llm_gateway.formats import to_decimal_text, to_iso
 from llm_gateway.stores.aws import ask, unavailable
 

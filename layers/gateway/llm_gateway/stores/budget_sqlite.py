@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal, localcontext
 from typing import TypeVar
 
-from llm_gateway.budget_holds import Hold, Mark, Standing
-from llm_gateway.budget_limits import Amount, Limits, Unit, Width
+from llm_gateway.budgets.holds import Hold, Mark, Standing
+from llm_gateway.budgets.limits import Amount, Limits, Unit, Width
 from llm_gateway.stores.sqlite_file import SqliteFile
 
 T = TypeVar("T")

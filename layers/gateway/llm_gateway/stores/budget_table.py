@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.budget_holds import THRESHOLDS, Hold, Mark, Standing
-from llm_gateway.budget_limits import Amount, Limits, Unit, Width, resets_at
+from llm_gateway.budgets.holds import THRESHOLDS, Hold, Mark, Standing
+from llm_gateway.budgets.limits import Amount, Limits, Unit, Width, resets_at
 from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:

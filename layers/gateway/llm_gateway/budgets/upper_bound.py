@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 
-from llm_gateway.budget_limits import Amount
+from llm_gateway.budgets.limits import Amount
 from llm_gateway.models.catalogue import ModelPrice, ModelSpec
 from llm_gateway.models.messages import Message
 from llm_gateway.models.routing import Route

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
-from llm_gateway.budget_holds import NOTHING, THRESHOLDS, BudgetStore, Hold, Mark, Standing
-from llm_gateway.budget_limits import SHARED, Amount, Limit, Limits, resets_at
-from llm_gateway.call_bounds import most_of_call
+from llm_gateway.budgets.holds import NOTHING, THRESHOLDS, BudgetStore, Hold, Mark, Standing
+from llm_gateway.budgets.limits import SHARED, Amount, Limit, Limits, resets_at
+from llm_gateway.budgets.upper_bound import most_of_call
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, StoreUnavailable, UnpricedModel
 from llm_gateway.formats import to_decimal_text, to_iso

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from llm_gateway.budget_limits import Amount, Limit, Limits, Unit, Width
+from llm_gateway.budgets.limits import Amount, Limit, Limits, Unit, Width
 
 THRESHOLDS = (80, 100)
 """Percent of a limit that somebody is told of."""
