@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from llm_gateway.api.calls import CallRequest
 from llm_gateway.errors import RequestError
 from llm_gateway.stores.event_bus import detail_of
 from llm_gateway.stores.sqlite_file import SqliteFile
@@ -27,7 +28,6 @@ from llm_gateway.usage.export import csv_writer, export_ledger, json_writer
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import UsageQuestion, answer
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
 from tests.contract.test_rebuild import DynamoStore, Store
 from tests.contract.test_usage_stores import record
 from tests.fakes import NOON, InMemoryUsage

@@ -19,6 +19,7 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from llm_gateway.api.fields import MAX_METADATA_BYTES
 from llm_gateway.formats import to_metadata_text
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.stores.aws import ask
@@ -31,7 +32,6 @@ from llm_gateway.stores.usage_sqlite import SqliteUsage
 from llm_gateway.usage.ledger import UsageLedger
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import RollupStore, Totals, totals_of
-from llm_gateway.wire.fields import MAX_METADATA_BYTES
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryUsage

@@ -17,13 +17,13 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from llm_gateway.access.caller import Caller, Scopes
 from llm_gateway.access.errors import Unauthorized
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2_grpc import LlmGatewayStub
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
 from llm_gateway.errors import ConfigurationError, InvalidParameter
-from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests import upstream as loopback
 from tests.grpc_api.house import MAX_MESSAGE_BYTES, House, Plan, call, eventually, refusal, run
 from tests.upstream import Reply, Upstream

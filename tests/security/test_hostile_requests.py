@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_gateway.wire.calls import CallRequest
+from llm_gateway.api.calls import CallRequest
 from tests.functions.conftest import Functions, LambdaContext, read_event
 from tests.functions.test_call_prompt import REPLY, http
 from tests.upstream import Upstream

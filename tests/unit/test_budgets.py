@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.budgets.budgets import Budgets
 from llm_gateway.budgets.holds import Hold, Standing
 from llm_gateway.budgets.limits import Amount, Limit, Limits, read_budgets, resets_at
@@ -37,7 +38,6 @@ from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.providers.fake import FakeProvider
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage.pricing import cost_usd
-from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import (
     NOON,
     InMemoryBudgets,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway import errors
+from llm_gateway.api.calls import CallRequest
 from llm_gateway.errors import (
     GatewayError,
     InvalidParameter,
@@ -22,7 +23,6 @@ from llm_gateway.errors import (
 )
 from llm_gateway.models.errors import ProviderError
 from llm_gateway.validation import decode_json, validated
-from llm_gateway.wire.calls import CallRequest
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, GatewayError)]
 GOOD: dict[str, Any] = {"prompt": "support/reply.prompt", "variables": {"user": {"name": "Ada"}}}

@@ -14,6 +14,7 @@ import pytest
 from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel
@@ -29,7 +30,6 @@ from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.record_names import RecordNames
-from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import (
     NOON,
     InMemoryPromptFiles,

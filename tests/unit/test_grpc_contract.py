@@ -18,13 +18,13 @@ from typing_extensions import TypeAliasType
 
 import protobuf
 from llm_gateway.access.caller import METHODS
+from llm_gateway.api import calls, fields, prompts, usage
+from llm_gateway.api.prompts import ListQuery
+from llm_gateway.api.usage import UsageQuery
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.messages import fields_of, message_of, word_of
-from llm_gateway.entrypoints.prompt_queries import ListQuery
-from llm_gateway.entrypoints.usage_queries import UsageQuery
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema.value_bounds import MAX_VALUES
-from llm_gateway.wire import calls, fields, prompts, usage
 
 # Messages and the models they stand for.
 PAIRS: dict[str, type[BaseModel] | None] = {

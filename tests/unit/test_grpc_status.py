@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from llm_gateway import errors
 from llm_gateway.access import errors as access_errors
+from llm_gateway.api.calls import CallRequest
 from llm_gateway.entrypoints.grpc_api import status
 from llm_gateway.errors import BudgetExceeded, GatewayError, InvalidParameter, InvalidRequest, Overloaded
 from llm_gateway.models import errors as provider_errors
 from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
 
 _MOST_TRAILER_BYTES = 8_000
 # What is derived from these means the same to a client: mend the request, or report nonsense of the vendor.

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_gateway.api.calls import CallRequest
+from llm_gateway.api.prompts import ListQuery
 from llm_gateway.entrypoints.command_line.disk import read_variables
-from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.errors import ConfigurationError, GatewayError, InvalidVariables, MalformedJson, RequestError
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.completion import Completion, TokenUsage
@@ -21,7 +22,6 @@ from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.settings import Settings
 from llm_gateway.structured_output import OutputContract
 from llm_gateway.validation import decode_json, has_half_character, validated, whole_characters, whole_escapes
-from llm_gateway.wire.calls import CallRequest
 from tests.unit.prompts.helpers import modest, rendered
 
 HALF = "\ud800"

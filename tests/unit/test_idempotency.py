@@ -15,6 +15,7 @@ import pytest
 
 from llm_gateway.access.caller import OPEN, Caller, Scopes
 from llm_gateway.access.errors import Forbidden
+from llm_gateway.api.calls import CallRequest, CallResponse, PromptVersion, Usage
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,
@@ -31,7 +32,6 @@ from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.models.errors import ModelRefused, ProviderAuthFailed, ProviderRateLimited
 from llm_gateway.usage.pricing import Spending
-from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 from tests.fakes import NOON, InMemoryOutcomes, RecordingObserver
 
 MODEL = ModelCatalogue.packaged().find("openai", "gpt-4o-mini")

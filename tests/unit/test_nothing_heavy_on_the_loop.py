@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.api.calls import CallRequest
 from llm_gateway.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.http import calls
@@ -32,7 +33,6 @@ from llm_gateway.prompts.rendering.template import PromptTemplate
 from llm_gateway.providers.chat_completion import read_completion
 from llm_gateway.settings import Settings
 from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.wire.calls import CallRequest
 from llm_gateway.workers import NotQuick
 from tests.fakes import (
     NOON,

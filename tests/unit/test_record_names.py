@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import PromptNotFound
 from llm_gateway.guarded_calls import GuardedCalls
@@ -18,7 +19,6 @@ from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.record_names import OTHER, BoundedNames, RecordNames
 from llm_gateway.usage.rollups import rollups_of
-from llm_gateway.wire.calls import CallRequest, CallResponse
 from tests.fakes import NOON, completion
 from tests.unit.test_gateway import house
 from tests.unit.test_telemetry import record

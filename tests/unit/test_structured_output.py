@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.api.calls import Output
 from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
@@ -27,7 +28,6 @@ from llm_gateway.models.routing import Route
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.structured_output import OutputContract, complete_json, output_contract
 from llm_gateway.usage.pricing import Spending
-from llm_gateway.wire.calls import Output
 from tests.fakes import ScriptedProvider
 
 MODELS = ModelCatalogue.packaged()

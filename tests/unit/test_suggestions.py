@@ -6,13 +6,13 @@ import difflib
 
 import pytest
 
-from llm_gateway.entrypoints.prompt_queries import ListQuery
+from llm_gateway.api.calls import CallRequest
+from llm_gateway.api.prompts import ListQuery
 from llm_gateway.errors import InvalidVariables, MissingVariables, UnknownField, UnknownModel, UnknownProvider
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.suggestions import nearest
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
 from llm_gateway.workers import NotQuick
 
 MODELS = ModelCatalogue.packaged()

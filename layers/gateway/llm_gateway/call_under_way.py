@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from llm_gateway.api.calls import CallRequest, CallResponse, PromptVersion, Usage
 from llm_gateway.completer import Answer, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError
@@ -17,7 +18,6 @@ from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.usage.pricing import Spending, total_cost_usd, total_usage
 from llm_gateway.usage.record import CallStatus, UsageRecord
-from llm_gateway.wire.calls import CallRequest, CallResponse, PromptVersion, Usage
 
 
 @dataclass(frozen=True, slots=True)

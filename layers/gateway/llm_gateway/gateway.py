@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from llm_gateway.access.caller import Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.call_under_way import CallUnderWay, replayed
 from llm_gateway.cancellation import to_the_end
 from llm_gateway.completer import Answer, Completer, Retry, Tally
@@ -26,7 +27,6 @@ from llm_gateway.usage.ledger import UsageLedger
 from llm_gateway.usage.pricing import Spending
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.record_names import RecordNames
-from llm_gateway.wire.calls import CallRequest, CallResponse
 from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from llm_gateway.access.caller import Caller, CallRates
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.deadline import Deadline
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.usage.record_names import RecordNames
-from llm_gateway.wire.calls import CallRequest, CallResponse
 
 
 class GuardedCalls:

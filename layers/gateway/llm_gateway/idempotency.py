@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.cancellation import to_the_end
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
@@ -24,7 +25,6 @@ from llm_gateway.errors import (
 )
 from llm_gateway.json_schema.value_bounds import is_small
 from llm_gateway.models.errors import ProviderError, ProviderTimeout
-from llm_gateway.wire.calls import CallRequest, CallResponse
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 MAX_OUTCOME_BYTES = 350_000

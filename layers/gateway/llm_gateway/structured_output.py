@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydantic_core import from_json
 
+from llm_gateway.api.calls import Output
 from llm_gateway.completer import Answer, Completer, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
@@ -26,7 +27,6 @@ from llm_gateway.models.messages import Message
 from llm_gateway.models.routing import Route
 from llm_gateway.prompts.prompt import Prompt
 from llm_gateway.validation import whole_escapes
-from llm_gateway.wire.calls import Output
 from llm_gateway.workers import INLINE, Workers
 
 _FENCE = "```"

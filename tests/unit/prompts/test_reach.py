@@ -14,7 +14,7 @@ from typing_extensions import override
 from llm_gateway.access.caller import OPEN, Caller, Scopes
 from llm_gateway.access.errors import Forbidden
 from llm_gateway.access.reach import HIDDEN, Reach
-from llm_gateway.entrypoints.prompt_queries import ListQuery, list_prompts, prompt_metadata
+from llm_gateway.api.prompts import ListQuery, list_prompts, prompt_metadata
 from llm_gateway.errors import AmbiguousPrompt, InvalidParameter, InvalidPath, PromptNotFound
 from llm_gateway.prompts.catalogue.catalogue import EntryPage
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Stamp

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from llm_gateway.access.caller import OPEN
+from llm_gateway.api.calls import CallRequest
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, internal_error
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
 
 
 class InvokeObserver(Protocol):

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from llm_gateway.api.prompts import PromptMetadata, PromptSummary
 from llm_gateway.entrypoints.command_line.files import AsJson
 from llm_gateway.entrypoints.command_line.output import say, show_diff, show_json, show_table
 from llm_gateway.entrypoints.command_line.places import PromptStores
@@ -27,7 +28,6 @@ from llm_gateway.prompts.catalogue.labels import (
 from llm_gateway.prompts.catalogue.listing import find_entry
 from llm_gateway.prompts.catalogue.shares import Labels, Shares
 from llm_gateway.prompts.files.path import check_directory
-from llm_gateway.wire.prompts import PromptMetadata, PromptSummary
 
 PromptPath = Annotated[str, typer.Argument(help="Path of the prompt.", show_default=False)]
 _PAGE = 200

@@ -9,11 +9,11 @@ from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
 from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
+from llm_gateway.api.health import ErrorBody
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
-from llm_gateway.wire.answers import ErrorBody
-from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts

@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter, FastAPI, Response
 
 from llm_gateway.access.caller import Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.call_limit import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.http.complete import complete_app
@@ -14,7 +15,6 @@ from llm_gateway.errors import Overloaded
 from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.local_parts import LocalParts
 from llm_gateway.prometheus import CONTENT_TYPE, PrometheusMetrics
-from llm_gateway.wire.calls import CallRequest, CallResponse
 
 
 class LimitedCalls:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from llm_gateway.wire.fields import Wire
+from llm_gateway.api.fields import Wire
 
 
 class Health(Wire):

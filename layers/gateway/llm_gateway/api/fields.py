@@ -1,4 +1,4 @@
-"""Kinds of fields that several models of the wire have."""
+"""Field types and base model that several request and answer models share."""
 
 from __future__ import annotations
 

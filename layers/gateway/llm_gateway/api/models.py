@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from pydantic import Field
 
+from llm_gateway.api.fields import Usd, Wire
 from llm_gateway.models.catalogue import ModelSpec
-from llm_gateway.wire.fields import Usd, Wire
 
 
 class ModelPrices(Wire):

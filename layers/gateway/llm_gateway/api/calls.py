@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from llm_gateway.api.fields import Asked, JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
 from llm_gateway.models.completion import FinishReason
 from llm_gateway.models.options import TIMEOUT_RANGE_S, OutputFormat
 from llm_gateway.prompts.catalogue.shares import LABEL_PATTERN
-from llm_gateway.wire.fields import Asked, JsonObject, Metadata, Name, Parameters, ServiceName, Usd, Wire
 
 CORRELATION_ID = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
 IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,255}$"

@@ -1,4 +1,4 @@
-"""GetUsageStats, whichever entrance asks."""
+"""GetUsageStats: what callers ask and get, and how it is answered."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from llm_gateway.access.caller import Caller
 from llm_gateway.access.errors import Forbidden
 from llm_gateway.access.reach import EVERYTHING
+from llm_gateway.api.fields import Instant, Usd, Wire
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.usage.rollups import (
     DimensionValue,
@@ -21,7 +22,6 @@ from llm_gateway.usage.rollups import (
     ceil_hour,
     floor_hour,
 )
-from llm_gateway.wire.usage import UsageBucket, UsageStats, UsageTotals
 
 Dimension = Literal["calling_service", "provider", "model", "prompt", "prompt_version", "status", "test_mode"]
 _YEARS = range(1970, 9999)  # rounding and zones never lead out of the years that a time can have
@@ -30,6 +30,43 @@ _LONGEST: dict[ReportWidth, timedelta] = {
     "day": timedelta(days=400),
     "total": timedelta(days=400),
 }
+
+
+class UsageTotals(Wire):
+    """Sums over calls."""
+
+    requests: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+    cache_write_tokens: int
+    cost_usd: Usd = Field(description="Cost of the priced calls.")
+    unpriced: int = Field(description="Answered calls whose cost is unknown and therefore not in cost_usd.")
+    mean_latency_ms: float | None
+    max_latency_ms: int | None
+
+
+class UsageBucket(Wire):
+    """Totals of one bucket and group."""
+
+    start: Instant
+    group: dict[str, str | bool | None]
+    totals: UsageTotals
+
+
+class UsageStats(Wire):
+    """GetUsageStats: totals by bucket and group."""
+
+    start: Instant = Field(description="The range answered: whole hours around the one asked for.")
+    end: Instant
+    bucket: Literal["hour", "day", "total"]
+    group_by: list[str]
+    buckets: list[UsageBucket]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null at the end.")
+    totals: UsageTotals = Field(description="Of all pages.")
 
 
 class UsageQuery(BaseModel):
