@@ -13,9 +13,10 @@ from typing_extensions import override
 from llm_gateway.budgets.budgets import ThresholdReached
 from llm_gateway.budgets.holds import Hold, Mark, Standing
 from llm_gateway.budgets.limits import Amount, Limits, Unit, Width, resets_at
-from llm_gateway.completer import Completer, Retry, RetryPolicy
+from llm_gateway.calls.completer import Completer, RetryPolicy
+from llm_gateway.calls.idempotency import Claim, Earlier
+from llm_gateway.calls.tally import Retry
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
-from llm_gateway.idempotency import Claim, Earlier
 from llm_gateway.models.catalogue import ModelSpec
 from llm_gateway.models.completion import Completion, TokenUsage
 from llm_gateway.models.messages import Message

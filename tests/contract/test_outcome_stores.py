@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.idempotency import MAX_OUTCOME_BYTES, Claim, Earlier, OutcomeStore
+from llm_gateway.calls.idempotency import MAX_OUTCOME_BYTES, Claim, Earlier, OutcomeStore
 from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
 from llm_gateway.stores.outcome_table import DynamoOutcomes
 from llm_gateway.stores.sqlite_file import SqliteFile

@@ -17,14 +17,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from llm_gateway.access.caller import Callers
-from llm_gateway.call_limit import CallLimit
-from llm_gateway.completer import Completer, RetryPolicy
+from llm_gateway.calls.admission import CallLimit, GuardedCalls
+from llm_gateway.calls.completer import Completer, RetryPolicy
+from llm_gateway.calls.idempotency import IdempotentCalls
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2_grpc import LlmGatewayStub
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
 from llm_gateway.gateway import Gateway, GatewayLimits
-from llm_gateway.guarded_calls import GuardedCalls
-from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models.catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models.provider import Provider
 from llm_gateway.models.routing import Router

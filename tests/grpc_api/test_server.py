@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from llm_gateway.access.caller import Caller, Scopes
 from llm_gateway.access.errors import Unauthorized
 from llm_gateway.api.calls import CallRequest, CallResponse
-from llm_gateway.call_limit import CallLimit
+from llm_gateway.calls.admission import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2_grpc import LlmGatewayStub

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from llm_gateway.calls.tally import Retry
 from llm_gateway.cloudwatch import EmbeddedMetrics
-from llm_gateway.completer import Retry
 from llm_gateway.entrypoints.usage_publishing import publish
 from llm_gateway.entrypoints.usage_queue import drain
 from llm_gateway.entrypoints.usage_stream import roll_up

@@ -21,7 +21,7 @@ from llm_gateway.budgets.budgets import Budgets
 from llm_gateway.budgets.holds import Hold, Standing
 from llm_gateway.budgets.limits import Amount, Limit, Limits, read_budgets, resets_at
 from llm_gateway.budgets.upper_bound import most_of_call
-from llm_gateway.completer import Completer, RetryPolicy
+from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded, ConfigurationError, StoreUnavailable, UnpricedModel
 from llm_gateway.gateway import Gateway, GatewayLimits

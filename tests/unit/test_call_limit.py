@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from llm_gateway.call_limit import CallLimit
-from llm_gateway.cancellation import to_the_end
+from llm_gateway.calls.admission import CallLimit
+from llm_gateway.calls.shield import to_the_end
 from llm_gateway.errors import Overloaded
 
 

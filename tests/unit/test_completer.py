@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
+from llm_gateway.calls.completer import Answer, Completer, RetryPolicy
+from llm_gateway.calls.tally import Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.models.catalogue import ModelCatalogue, ModelSpec
 from llm_gateway.models.completion import Completion, TokenUsage

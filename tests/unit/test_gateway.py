@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN
 from llm_gateway.api.calls import CallRequest, CallResponse
-from llm_gateway.completer import Completer, RetryPolicy
+from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel
 from llm_gateway.gateway import Gateway, GatewayLimits

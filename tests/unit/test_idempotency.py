@@ -16,6 +16,7 @@ import pytest
 from llm_gateway.access.caller import OPEN, Caller, Scopes
 from llm_gateway.access.errors import Forbidden
 from llm_gateway.api.calls import CallRequest, CallResponse, PromptVersion, Usage
+from llm_gateway.calls.idempotency import IdempotentCalls
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,
@@ -27,7 +28,6 @@ from llm_gateway.errors import (
     MissingVariables,
     StoreUnavailable,
 )
-from llm_gateway.idempotency import IdempotentCalls
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.models.errors import ModelRefused, ProviderAuthFailed, ProviderRateLimited

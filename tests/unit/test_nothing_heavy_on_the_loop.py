@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.api.calls import CallRequest
-from llm_gateway.completer import Completer, RetryPolicy
+from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.http import calls
 from llm_gateway.entrypoints.http.boundary import RequestBoundary, exception_handlers

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.api.calls import CallRequest, Output
+from llm_gateway.calls.structured_output import output_contract
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema.pattern_size import states_of
 from llm_gateway.json_schema.schema import MAX_VIOLATIONS, MAX_WORK, InvalidSchema, JsonSchema
 from llm_gateway.json_schema.value_bounds import MAX_DEPTH, MAX_VALUES, TooManyValues, check_text, extent_of
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.structured_output import output_contract
 from llm_gateway.validation import validated
 
 TREE: dict[str, Any] = {

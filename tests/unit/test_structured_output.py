@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from llm_gateway.api.calls import Output
-from llm_gateway.completer import Answer, Completer, Retry, RetryPolicy, Tally
+from llm_gateway.calls.completer import Answer, Completer, RetryPolicy
+from llm_gateway.calls.structured_output import OutputContract, complete_json, output_contract
+from llm_gateway.calls.tally import Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema.schema import JsonSchema
@@ -26,7 +28,6 @@ from llm_gateway.models.messages import Message
 from llm_gateway.models.options import ModelOptions
 from llm_gateway.models.routing import Route
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.structured_output import OutputContract, complete_json, output_contract
 from llm_gateway.usage.pricing import Spending
 from tests.fakes import ScriptedProvider
 

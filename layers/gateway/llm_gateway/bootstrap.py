@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from llm_gateway.access.caller import Callers
     from llm_gateway.access.keys import Keys
     from llm_gateway.budgets.budgets import Budgets
-    from llm_gateway.completer import Completer
+    from llm_gateway.calls.admission import GuardedCalls
+    from llm_gateway.calls.completer import Completer
+    from llm_gateway.calls.idempotency import IdempotentCalls
     from llm_gateway.gateway import Gateway
-    from llm_gateway.guarded_calls import GuardedCalls
-    from llm_gateway.idempotency import IdempotentCalls
     from llm_gateway.models.catalogue import ModelCatalogue
     from llm_gateway.models.provider import Provider
     from llm_gateway.providers.openai import OpenAIProvider
@@ -44,7 +44,7 @@ class Parts(StoreParts):
     @cached_property
     def calls(self) -> IdempotentCalls:
         """CallPrompt, once for each idempotency key."""
-        from llm_gateway.idempotency import IdempotentCalls
+        from llm_gateway.calls.idempotency import IdempotentCalls
 
         return IdempotentCalls(
             self.gateway,
@@ -59,7 +59,7 @@ class Parts(StoreParts):
     @cached_property
     def guarded_calls(self) -> GuardedCalls:
         """The same, for callers who may not all do the same."""
-        from llm_gateway.guarded_calls import GuardedCalls
+        from llm_gateway.calls.admission import GuardedCalls
 
         return GuardedCalls(self.calls, self._call_rates, self.record_names)
 
@@ -181,7 +181,7 @@ class Parts(StoreParts):
         return self._completer_of(self._fake_providers)
 
     def _completer_of(self, providers: Mapping[str, Provider]) -> Completer:
-        from llm_gateway.completer import Completer, RetryPolicy
+        from llm_gateway.calls.completer import Completer, RetryPolicy
 
         settings = self.settings
         retries = RetryPolicy(

@@ -17,8 +17,8 @@ from llm_gateway.telemetry import Metrics
 
 if TYPE_CHECKING:
     from llm_gateway.budgets.holds import BudgetStore
-    from llm_gateway.call_limit import CallLimit
-    from llm_gateway.idempotency import OutcomeStore
+    from llm_gateway.calls.admission import CallLimit
+    from llm_gateway.calls.idempotency import OutcomeStore
     from llm_gateway.providers.key_check import KeyCheck
     from llm_gateway.stores.folder import FolderPromptFiles
     from llm_gateway.stores.folder_index import FolderPromptIndex
@@ -116,7 +116,7 @@ class LocalParts(Parts):
     @cached_property
     def call_limit(self) -> CallLimit:
         """Places for calls, of all entrances."""
-        from llm_gateway.call_limit import CallLimit
+        from llm_gateway.calls.admission import CallLimit
 
         return CallLimit(self.settings.max_concurrent_calls)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llm_gateway.access.keys import KeyStore, Pepper
     from llm_gateway.budgets.budgets import BudgetNotices
     from llm_gateway.budgets.holds import BudgetStore
-    from llm_gateway.idempotency import OutcomeStore
+    from llm_gateway.calls.idempotency import OutcomeStore
     from llm_gateway.prompts.catalogue.indexing import PromptIndexer
     from llm_gateway.stores.aws_clients import AwsClients
     from llm_gateway.stores.checked_version import CheckedVersion

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llm_gateway.budgets.budgets import ThresholdReached
     from llm_gateway.budgets.holds import Hold
     from llm_gateway.budgets.limits import Amount
-    from llm_gateway.completer import Retry
+    from llm_gateway.calls.tally import Retry
 
 _RECORD = tuple(f.name for f in fields(UsageRecord) if f.name not in ("usage", "metadata"))
 _TOKENS = tuple(f.name for f in fields(TokenUsage))

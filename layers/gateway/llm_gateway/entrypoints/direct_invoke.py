@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from llm_gateway.access.caller import OPEN
 from llm_gateway.api.calls import CallRequest
+from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import GatewayError, internal_error
-from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.validation import validated
 
 

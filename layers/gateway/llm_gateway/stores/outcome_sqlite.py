@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 
-from llm_gateway.idempotency import Claim, Earlier
+from llm_gateway.calls.idempotency import Claim, Earlier
 from llm_gateway.stores.sqlite_file import SqliteFile
 
 

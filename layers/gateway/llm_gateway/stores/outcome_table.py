@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.idempotency import Claim, Earlier
+from llm_gateway.calls.idempotency import Claim, Earlier
 from llm_gateway.stores.aws import Refused, ask
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN, Caller, Callers, Method
-from llm_gateway.call_limit import CallLimit
+from llm_gateway.calls.admission import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api import status
 from llm_gateway.errors import (

@@ -10,13 +10,13 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from llm_gateway.access.caller import Callers
-from llm_gateway.call_limit import CallLimit
+from llm_gateway.calls.admission import CallLimit
+from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.entrypoints.grpc_api import health
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
 from llm_gateway.entrypoints.grpc_api.interceptors import CallInterceptor
 from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 from llm_gateway.usage.rollups import RollupStore
 from llm_gateway.workers import INLINE, Workers

@@ -12,12 +12,12 @@ from typing_extensions import override
 from llm_gateway.api.calls import CallRequest
 from llm_gateway.api.prompts import ListQuery, list_prompts, prompt_metadata
 from llm_gateway.api.usage import UsageQuery, usage_stats
+from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
 from llm_gateway.entrypoints.grpc_api.interceptors import ASKED
 from llm_gateway.entrypoints.grpc_api.messages import fields_of, message_of
 from llm_gateway.errors import InvalidRequest
-from llm_gateway.idempotency import CallsPrompts
 from llm_gateway.models.options import TIMEOUT_RANGE_S
 from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 from llm_gateway.usage.rollups import RollupStore

@@ -17,7 +17,7 @@ from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap import Parts
-    from llm_gateway.idempotency import CallsPrompts
+    from llm_gateway.calls.idempotency import CallsPrompts
     from llm_gateway.settings import Settings
     from llm_gateway.workers import Workers
 

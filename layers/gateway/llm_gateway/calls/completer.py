@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from llm_gateway.calls.tally import Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.models.catalogue import ModelSpec
-from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.completion import Completion
 from llm_gateway.models.errors import ProviderError, ProviderTimeout
 from llm_gateway.models.messages import Message
 from llm_gateway.models.provider import Provider
@@ -50,50 +51,6 @@ class RetryPolicy:
     limit: int = 3
     first_wait_s: float = 0.5
     longest_wait_s: float = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """An attempt failed, and the call goes on.
-
-    Attributes:
-        attempt: Its number, those at other models included, from 1.
-        model: The model that was asked.
-        error: Why it failed.
-        next_model: The model that is asked next.
-        wait_s: Seconds until then.
-    """
-
-    attempt: int
-    model: ModelSpec
-    error: ProviderError
-    next_model: ModelSpec
-    wait_s: float
-
-
-OnRetry = Callable[[Retry], None]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a call has cost so far, a repair included; it outlives a call that is cancelled.
-
-    Attributes:
-        told: Hears of every failure after which the call goes on.
-        attempts: Attempts begun.
-        spent: What was billed for them.
-        asking_s: Seconds that went by while models were asked, the waits between attempts included.
-    """
-
-    told: OnRetry
-    attempts: int = 0
-    spent: list[Spending] = field(default_factory=list)
-    asking_s: float = 0.0
-
-    def bill(self, model: ModelSpec, usage: TokenUsage | None) -> None:
-        """Add what an answer was billed, if the vendor says."""
-        if usage is not None:
-            self.spent.append(Spending(model, usage))
 
 
 class Completer:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from llm_gateway.access.caller import OPEN, Caller
 from llm_gateway.api.calls import CallRequest, CallResponse
-from llm_gateway.cancellation import to_the_end
+from llm_gateway.calls.shield import to_the_end
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import (
     AnswerNotKept,

@@ -8,7 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from llm_gateway.api.calls import CallRequest, CallResponse, PromptVersion, Usage
-from llm_gateway.completer import Answer, Tally
+from llm_gateway.calls.completer import Answer
+from llm_gateway.calls.tally import Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError
 from llm_gateway.json_schema.values import Json

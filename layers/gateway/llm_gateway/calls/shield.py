@@ -1,4 +1,4 @@
-"""Work that a caller who goes away does not interrupt."""
+"""Finishes work even if the caller disconnects."""
 
 from __future__ import annotations
 

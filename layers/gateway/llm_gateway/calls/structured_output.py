@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from llm_gateway.api.calls import Output
-from llm_gateway.completer import Answer, Completer, Tally
+from llm_gateway.calls.completer import Answer, Completer
+from llm_gateway.calls.tally import Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
