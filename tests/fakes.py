@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.budgets.budgets import ThresholdReached
 from llm_gateway.budgets.holds import Hold, Mark, Standing
 from llm_gateway.budgets.limits import Amount, Limits, Unit, Width, resets_at
@@ -24,8 +25,7 @@ from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision
 from llm_gateway.prompts.catalogue.shares import Labels
-from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.stores.memory import InMemoryPromptIndex
+from llm_gateway.providers.fake.provider import FakeProvider
 from llm_gateway.usage.rebuild import LedgerEntry, StoredRollup
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import BucketWidth, Dimensions, Rollup, Totals, rollups_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
 
 
 def build(parts: Parts) -> LambdaHandler:

@@ -15,10 +15,10 @@ import pytest
 
 from llm_gateway.access.caller import OPEN
 from llm_gateway.api.calls import CallRequest, CallResponse
-from llm_gateway.bootstrap import Parts
+from llm_gateway.bootstrap.services import Parts
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import BudgetExceeded
-from llm_gateway.settings import Settings
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import Stack, put_openai_key
 from tests import upstream as loopback

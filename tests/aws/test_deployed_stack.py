@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from llm_gateway.adapters.aws.prompt_index import DynamoPromptIndex
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of
-from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from local_aws.emulator import ROOT
 from local_aws.session import upload_and_wait, wait_until
 from local_aws.stack import STACK_NAME, Stack

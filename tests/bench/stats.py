@@ -13,10 +13,10 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 
+from llm_gateway.adapters.aws.ledger import DynamoUsageLedger
+from llm_gateway.adapters.aws.rollups import DynamoRollups
+from llm_gateway.adapters.aws.sdk import ask
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.stores.aws import ask
-from llm_gateway.stores.ledger_table import DynamoUsageLedger
-from llm_gateway.stores.rollup_table import DynamoRollups
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import MAX_NAME, SUM_NAMES, Rollup, UsageQuestion, answer
 from local_aws import emulator

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from llm_gateway.adapters.local import prompt_archive
+from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
+from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
+from llm_gateway.adapters.local.prompt_tree import look_at
+from llm_gateway.adapters.local.prompt_watcher import FolderWatch
 from llm_gateway.errors import PromptNotFound, StoreUnavailable
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of
 from llm_gateway.prompts.catalogue.shares import Labels
-from llm_gateway.stores import folder_archive
-from llm_gateway.stores.folder import FolderPromptFiles
-from llm_gateway.stores.folder_index import FolderPromptIndex
-from llm_gateway.stores.folder_tree import look_at
-from llm_gateway.stores.watching import FolderWatch
 from tests.fakes import NOON, RecordingObserver
 
 AWAY = "prompt folder unavailable, last good prompts are served"
@@ -550,5 +550,5 @@ def test_a_file_of_any_time_is_served(seconds: int, tmp_path: Path) -> None:
 
 
 def test_a_state_that_may_not_be_looked_at_is_not_carried_over_and_no_outage(tmp_path: Path) -> None:
-    folder_archive.carry_over(f"/{'x' * 300}", str(tmp_path))
+    prompt_archive.carry_over(f"/{'x' * 300}", str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ from llm_gateway.models.errors import InvalidProviderResponse, ProviderError, Re
 from llm_gateway.models.messages import Message
 from llm_gateway.models.options import ModelOptions
 from llm_gateway.providers.http_client import MAX_BODY_BYTES, BodyTooLong, http_client
-from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.providers.openai.adapter import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON
 from tests.upstream import Reply, chat_completion, failure

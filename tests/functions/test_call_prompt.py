@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.stores.ledger_table import record_of
+from llm_gateway.adapters.aws.ledger import record_of
 from tests.functions.conftest import Functions, LambdaContext, read_event
 
 REPLY = "---\ndescription: Replies.\n---\nsystem:\nBe kind.\nuser:\n{{ user.name }}: {{ ticket }}\n"

@@ -75,7 +75,7 @@ def test_a_function_that_calls_a_model_loads_few_of_the_sdks_types_and_no_fastap
 
 def test_types_that_are_loaded_lazily_are_the_real_ones_once_they_are_asked_for() -> None:
     code = (
-        "from llm_gateway.providers.lazy_types import load_types_lazily\n"
+        "from llm_gateway.providers.openai.lazy_types import load_types_lazily\n"
         "load_types_lazily(); load_types_lazily()\n"
         "import openai, sys\n"
         "assert sum(type(f).__name__ == '_TypesFinder' for f in sys.meta_path) == 1\n"
@@ -97,7 +97,7 @@ def test_types_that_are_loaded_lazily_are_the_real_ones_once_they_are_asked_for(
 
 @pytest.mark.parametrize("function", ["call_prompt", "call_prompt_async"])
 def test_budgets_are_loaded_only_where_somebody_has_one(function: str) -> None:
-    parts = {f"llm_gateway.{name}" for name in ("budgets.budgets", "budgets.limits", "stores.budget_table")}
+    parts = {f"llm_gateway.{name}" for name in ("budgets.budgets", "budgets.limits", "adapters.aws.budgets")}
     assert not parts & modules_of(function)
     budget = {"LLM_GATEWAY_BUDGETS": '{"shop": {"day_usd": 1}}', "LLM_GATEWAY_BUDGET_TABLE": "budgets"}
     assert parts <= modules_of(function, **budget)

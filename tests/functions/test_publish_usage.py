@@ -12,9 +12,9 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from llm_gateway.adapters.aws.ledger import record_of
+from llm_gateway.adapters.aws.usage_events import EventBridgeBus
 from llm_gateway.entrypoints.usage_publishing import publish
-from llm_gateway.stores.event_bus import EventBridgeBus
-from llm_gateway.stores.ledger_table import record_of
 from tests.fakes import RecordingObserver
 from tests.functions.conftest import Functions, read_event
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import snapshot_restore_py
 
-from llm_gateway.bootstrap import Parts
+from llm_gateway.bootstrap.services import Parts
 from llm_gateway.entrypoints.event_loop import event_loop
 from llm_gateway.entrypoints.loading import LambdaHandler, loaded
 from tests.functions.conftest import Functions, LambdaContext

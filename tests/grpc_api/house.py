@@ -17,6 +17,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from llm_gateway.access.caller import Callers
+from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
+from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
+from llm_gateway.adapters.memory.call_rates import InMemoryCallRates
 from llm_gateway.calls.admission import CallLimit, GuardedCalls
 from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.calls.idempotency import IdempotentCalls
@@ -29,11 +32,8 @@ from llm_gateway.models.provider import Provider
 from llm_gateway.models.routing import Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
-from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.providers.openai import OpenAIProvider
-from llm_gateway.stores.call_rates import InMemoryCallRates
-from llm_gateway.stores.folder import FolderPromptFiles
-from llm_gateway.stores.folder_index import FolderPromptIndex
+from llm_gateway.providers.fake.provider import FakeProvider
+from llm_gateway.providers.openai.adapter import OpenAIProvider
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.record_names import RecordNames
 from tests.fakes import InMemoryOutcomes, InMemoryUsage, RecordingObserver, rehearsals

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
+from llm_gateway.adapters.aws.usage_events import EventBridgeBus
 from llm_gateway.entrypoints.event_loop import run
 from llm_gateway.entrypoints.usage_publishing import publish
-from llm_gateway.stores.event_bus import EventBridgeBus
 from tests.contract.tables import client
 from tests.fakes import RecordingObserver
 from tests.functions.conftest import Functions, read_event

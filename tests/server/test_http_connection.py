@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.entrypoints.server.http_connection import HttpConnection
 from llm_gateway.entrypoints.server.http_server import HttpServer
-from llm_gateway.settings import Settings
 from llm_gateway.validation import decode_json
 from tests.fakes import RecordingObserver
 

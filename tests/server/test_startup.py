@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from llm_gateway.bootstrap.local import LocalParts
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.entrypoints.server.startup import check
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.local_parts import LocalParts
-from llm_gateway.settings import Settings
 from tests.server.serving import COMMAND, OPEN, TEST_MODE, environment, prompts, serving
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.usage_sqlite import SqliteUsage
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage import SqliteUsage
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import Totals, totals_of
 from tests.server.serving import CALL, OPEN, PATIENCE_S, TEST_MODE, Serving, serving

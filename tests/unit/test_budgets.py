@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.budgets.budgets import Budgets
 from llm_gateway.budgets.holds import Hold, Standing
@@ -34,9 +35,8 @@ from llm_gateway.models.overlay import overlaid
 from llm_gateway.models.routing import Route, Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
-from llm_gateway.providers.chat_completion import read_completion
-from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.stores.memory import InMemoryPromptIndex
+from llm_gateway.providers.fake.provider import FakeProvider
+from llm_gateway.providers.openai.chat_completion import read_completion
 from llm_gateway.usage.pricing import cost_usd
 from tests.fakes import (
     NOON,

@@ -12,6 +12,7 @@ import pytest
 
 from llm_gateway import errors
 from llm_gateway.access import errors as access_errors
+from llm_gateway.bootstrap.settings import ENV_PREFIX, Settings
 from llm_gateway.errors import GatewayError
 from llm_gateway.models import errors as provider_errors
 from llm_gateway.models.catalogue import ModelCatalogue
@@ -19,7 +20,6 @@ from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.files.path import is_partial
 from llm_gateway.prompts.lint.lint import lint
 from llm_gateway.prompts.prompt import Prompt, parse_prompt
-from llm_gateway.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 PROMPTS = ROOT / "layers" / "gateway" / "llm_gateway" / "prompts"

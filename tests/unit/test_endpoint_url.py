@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.endpoint_url import checked_url, sends_in_clear
 from llm_gateway.models.overlay import overlaid
-from llm_gateway.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.env_file import environment_with
+from llm_gateway.bootstrap.env_file import environment_with
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import Settings
 
 P = "LLM_GATEWAY_"
 EVIL = f"{P}OPENAI_BASE_URL=https://evil.example/v1"

@@ -14,6 +14,7 @@ import pytest
 from typing_extensions import override
 
 from llm_gateway.access.caller import OPEN
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
@@ -27,7 +28,6 @@ from llm_gateway.models.options import ModelOptions
 from llm_gateway.models.routing import Router
 from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
-from llm_gateway.stores.memory import InMemoryPromptIndex
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.record_names import RecordNames
 from tests.fakes import (

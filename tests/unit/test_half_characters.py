@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llm_gateway.api.calls import CallRequest
 from llm_gateway.api.prompts import ListQuery
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.calls.structured_output import OutputContract
 from llm_gateway.entrypoints.command_line.disk import read_variables
 from llm_gateway.errors import ConfigurationError, GatewayError, InvalidVariables, MalformedJson, RequestError
@@ -19,8 +20,7 @@ from llm_gateway.models.completion import Completion, TokenUsage
 from llm_gateway.models.overlay import overlaid
 from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.providers.chat_completion import read_completion
-from llm_gateway.settings import Settings
+from llm_gateway.providers.openai.chat_completion import read_completion
 from llm_gateway.validation import decode_json, has_half_character, validated, whole_characters, whole_escapes
 from tests.unit.prompts.helpers import modest, rendered
 

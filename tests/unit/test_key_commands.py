@@ -15,10 +15,10 @@ from typer.testing import CliRunner, Result
 from llm_gateway.access.caller import Caller, Scopes
 from llm_gateway.access.errors import Unauthorized
 from llm_gateway.access.keys import KeyCallers
+from llm_gateway.adapters.local.keys import FileKeys
+from llm_gateway.adapters.local.pepper import FilePepper
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.errors import ConfigurationError, InvalidParameter
-from llm_gateway.stores.key_file import FileKeys
-from llm_gateway.stores.pepper_file import FilePepper
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.stores.key_text import KeyFault, decoded, key_in
-from llm_gateway.stores.provider_keys import ProviderKey, as_given, in_file
+from llm_gateway.providers.key_text import KeyFault, decoded, key_in
+from llm_gateway.providers.keys import ProviderKey, as_given, in_file
 
 KEY = "sk-proj-Ab9_x-7"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.stores.local_file import NotAFile, read_local_file, read_whole
+from llm_gateway.adapters.local.local_file import NotAFile, read_local_file, read_whole
 
 
 def test_a_file_is_read_with_its_size_and_time(tmp_path: Path) -> None:

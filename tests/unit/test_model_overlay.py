@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.bootstrap import Parts
+from llm_gateway.bootstrap.services import Parts
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models.catalogue import Endpoint, ModelCatalogue
 from llm_gateway.models.overlay import overlaid
-from llm_gateway.settings import Settings
 
 PACKAGED = ModelCatalogue.packaged()
 OLLAMA = {"base_url": "http://127.0.0.1:11434/v1", "auth": "none"}

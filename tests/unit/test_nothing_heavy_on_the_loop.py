@@ -15,7 +15,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.api.calls import CallRequest
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.http import calls
@@ -30,9 +32,7 @@ from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.rendering.metering import QUICK_STEPS, Budget
 from llm_gateway.prompts.rendering.template import PromptTemplate
-from llm_gateway.providers.chat_completion import read_completion
-from llm_gateway.settings import Settings
-from llm_gateway.stores.memory import InMemoryPromptIndex
+from llm_gateway.providers.openai.chat_completion import read_completion
 from llm_gateway.workers import NotQuick
 from tests.fakes import (
     NOON,

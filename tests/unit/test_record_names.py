@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.adapters.memory.call_rates import InMemoryCallRates
 from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.calls.admission import GuardedCalls
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import PromptNotFound
-from llm_gateway.stores.call_rates import InMemoryCallRates
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.record_names import OTHER, BoundedNames, RecordNames
 from llm_gateway.usage.rollups import rollups_of

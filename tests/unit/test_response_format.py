@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from llm_gateway.json_schema.schema import JsonSchema
 from llm_gateway.models.options import ModelOptions
 from llm_gateway.prompts.files.picoschema import to_json_schema
-from llm_gateway.providers.example import NoExample, example_of
-from llm_gateway.providers.response_format import response_format, strict_form
+from llm_gateway.providers.fake.example import NoExample, example_of
+from llm_gateway.providers.openai.response_format import response_format, strict_form
 
 
 def object_of(required: list[str] | None = None, **properties: Any) -> dict[str, Any]:

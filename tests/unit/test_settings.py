@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import Settings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:

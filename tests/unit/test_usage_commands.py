@@ -21,13 +21,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage_repair import SqliteUsageRepair
 from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.entrypoints.command_line.app import create_app
 from llm_gateway.entrypoints.command_line.places import Place, UsageStores, open_usage
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.models.completion import TokenUsage
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
 from llm_gateway.telemetry import Telemetry
 from llm_gateway.usage.export import COLUMNS
 from llm_gateway.usage.record import UsageRecord

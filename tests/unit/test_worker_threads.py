@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import pytest
 
+from llm_gateway.adapters.local.worker_threads import WorkerThreads
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import Overloaded
 from llm_gateway.models.errors import ProviderTimeout
-from llm_gateway.worker_threads import WorkerThreads
 from llm_gateway.workers import InlineWorkers, NotQuick
 
 T = TypeVar("T")

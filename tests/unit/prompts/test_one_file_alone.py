@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.errors import StoreUnavailable
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.prompts.catalogue.entries import PromptEntry
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.lint.lint import lint
-from llm_gateway.stores.memory import InMemoryPromptIndex
 from tests.fakes import NOON, InMemoryPromptFiles
 
 

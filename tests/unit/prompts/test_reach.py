@@ -14,12 +14,12 @@ from typing_extensions import override
 from llm_gateway.access.caller import OPEN, Caller, Scopes
 from llm_gateway.access.errors import Forbidden
 from llm_gateway.access.reach import HIDDEN, Reach
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.api.prompts import ListQuery, list_prompts, prompt_metadata
 from llm_gateway.errors import AmbiguousPrompt, InvalidParameter, InvalidPath, PromptNotFound
 from llm_gateway.prompts.catalogue.catalogue import EntryPage
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Stamp
 from llm_gateway.prompts.catalogue.listing import find_entry
-from llm_gateway.stores.memory import InMemoryPromptIndex
 from tests.fakes import NOON
 from tests.unit.prompts.catalogue_fakes import Library
 

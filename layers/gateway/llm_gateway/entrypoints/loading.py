@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gateway.errors import GatewayError
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
 
 LambdaHandler = Callable[[Any, Any], dict[str, Any]]
 
@@ -46,7 +46,7 @@ def loaded(function: str, build: Callable[[Parts], LambdaHandler]) -> tuple[Part
 
 
 def _built(function: str, build: Callable[[Parts], LambdaHandler]) -> tuple[Parts, LambdaHandler]:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
 
     parts = Parts.from_env(function)
     logged = parts.telemetry.logger.inject_lambda_context(clear_state=True)

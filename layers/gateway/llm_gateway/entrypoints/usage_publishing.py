@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from llm_gateway.adapters.aws.ledger import record_of
 from llm_gateway.entrypoints.usage_stream import StreamObserver, new_ledger_items
-from llm_gateway.stores.ledger_table import record_of
 from llm_gateway.usage.record import UsageRecord
 
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from llm_gateway.adapters.aws.usage_queue import from_message
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.stores.usage_queue import from_message
 from llm_gateway.usage.ledger import UsageLedger
 
 

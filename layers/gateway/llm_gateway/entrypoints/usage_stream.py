@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from llm_gateway.stores.ledger_table import LEDGER_PREFIX, record_of
+from llm_gateway.adapters.aws.ledger import LEDGER_PREFIX, record_of
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import RollupStore
 

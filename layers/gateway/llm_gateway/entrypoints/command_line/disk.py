@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_gateway.adapters.local.local_file import is_folder, read_whole
+from llm_gateway.adapters.local.prompt_files import MOST_BYTES
+from llm_gateway.adapters.local.prompt_tree import Tree, look_at, reason_of
 from llm_gateway.errors import InvalidPath, InvalidVariables
 from llm_gateway.json_schema.values import Json
 from llm_gateway.prompts.files.path import ignored_because, is_partial, is_prompt_file
-from llm_gateway.stores.folder import MOST_BYTES
-from llm_gateway.stores.folder_tree import Tree, look_at, reason_of
-from llm_gateway.stores.local_file import is_folder, read_whole
 from llm_gateway.validation import has_half_character
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.entrypoints.command_line.disk import PromptFolder, read_variables
 from llm_gateway.entrypoints.command_line.output import fail, say, show_diff, show_json, show_table
 from llm_gateway.entrypoints.command_line.places import PromptStores
@@ -23,7 +24,6 @@ from llm_gateway.prompts.lint.findings import Finding, Subject
 from llm_gateway.prompts.lint.lint import lint as lint_prompt
 from llm_gateway.prompts.lint.worst_case import worst_case
 from llm_gateway.prompts.prompt import built_prompt
-from llm_gateway.settings import Settings
 from llm_gateway.usage.pricing import cost_usd
 
 Targets = Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)]

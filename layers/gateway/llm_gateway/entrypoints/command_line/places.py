@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Protocol
 
 from llm_gateway.access.keys import Keys, KeyStore
-from llm_gateway.bootstrap import Parts
+from llm_gateway.adapters.local.local_file import is_file
+from llm_gateway.bootstrap.services import Parts
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.prompts.catalogue.assembly import PromptUploads
 from llm_gateway.prompts.catalogue.catalogue import PromptBodies
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer, WritablePromptIndex
 from llm_gateway.prompts.catalogue.labels import LabelStore
-from llm_gateway.settings import Settings
-from llm_gateway.stores.local_file import is_file
 from llm_gateway.usage.ledger import UsageLedger
 from llm_gateway.usage.rebuild import LedgerReader, ReplaceableRollups
 

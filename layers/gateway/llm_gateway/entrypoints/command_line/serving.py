@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from llm_gateway.bootstrap.env_file import environment_with
+from llm_gateway.bootstrap.settings import ENV_PREFIX, Settings, process_environment
 from llm_gateway.entrypoints.command_line.output import fail, say
-from llm_gateway.env_file import environment_with
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import ENV_PREFIX, Settings, process_environment
 
 _WRONG = 2
 

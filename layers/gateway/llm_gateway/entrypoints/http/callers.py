@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from llm_gateway.access.caller import OPEN, Caller, Callers, Method
 from llm_gateway.access.errors import Unauthorized
+from llm_gateway.bootstrap.settings import Access
 from llm_gateway.entrypoints.caller_context import caller_in
-from llm_gateway.settings import Access
 
 
 class RequestCallers(Protocol):

@@ -16,9 +16,9 @@ from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
+    from llm_gateway.bootstrap.settings import Settings
     from llm_gateway.calls.idempotency import CallsPrompts
-    from llm_gateway.settings import Settings
     from llm_gateway.workers import Workers
 
 _OPEN_PATHS = {"/health", "/health/ready"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI, Response
 
+from llm_gateway.bootstrap.local import LocalParts
 from llm_gateway.calls.admission import LimitedCalls
 from llm_gateway.entrypoints.http.complete import complete_app
-from llm_gateway.local_parts import LocalParts
 from llm_gateway.prometheus import CONTENT_TYPE, PrometheusMetrics
 
 

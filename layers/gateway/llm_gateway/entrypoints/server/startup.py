@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from llm_gateway.adapters.local.local_file import is_file
+from llm_gateway.bootstrap.local import LocalParts
+from llm_gateway.bootstrap.settings import FOR_TRYING, Settings, process_environment
 from llm_gateway.errors import ConfigurationError, GatewayError, StoreUnavailable
-from llm_gateway.local_parts import LocalParts
 from llm_gateway.providers.http_environment import environment_faults
-from llm_gateway.settings import FOR_TRYING, Settings, process_environment
-from llm_gateway.stores.key_text import KeyFault, key_in
-from llm_gateway.stores.local_file import is_file
+from llm_gateway.providers.key_text import KeyFault, key_in
 
 T = TypeVar("T")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
