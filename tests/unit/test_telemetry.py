@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from llm_gateway.cloudwatch import EmbeddedMetrics
 from llm_gateway.errors import InvalidParameter, StoreUnavailable
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.models.errors import ProviderRateLimited
-from llm_gateway.telemetry import Telemetry
+from llm_gateway.telemetry.cloudwatch import EmbeddedMetrics
+from llm_gateway.telemetry.logs import Telemetry
 from llm_gateway.usage.record import UsageRecord
 from tests.fakes import NOON
 

@@ -12,8 +12,8 @@ from typing_extensions import override
 from llm_gateway.bootstrap.services import Parts
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.models.endpoint_url import sends_in_clear
-from llm_gateway.prometheus import PrometheusMetrics
-from llm_gateway.telemetry import Metrics
+from llm_gateway.telemetry.logs import Metrics
+from llm_gateway.telemetry.prometheus import PrometheusMetrics
 
 if TYPE_CHECKING:
     from llm_gateway.adapters.local.answers import SqliteOutcomes

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llm_gateway.bootstrap.settings import Settings
-from llm_gateway.cloudwatch import EmbeddedMetrics
-from llm_gateway.telemetry import Metrics, Telemetry
+from llm_gateway.telemetry.cloudwatch import EmbeddedMetrics
+from llm_gateway.telemetry.logs import Metrics, Telemetry
 from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Response
 from llm_gateway.bootstrap.local import LocalParts
 from llm_gateway.calls.admission import LimitedCalls
 from llm_gateway.entrypoints.http.complete import complete_app
-from llm_gateway.prometheus import CONTENT_TYPE, PrometheusMetrics
+from llm_gateway.telemetry.prometheus import CONTENT_TYPE, PrometheusMetrics
 
 
 def application(parts: LocalParts) -> FastAPI:
