@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.entrypoints.loading import LambdaHandler, loaded
+from llm_gateway.entrypoints.aws_lambda.function import LambdaHandler, loaded
 
 if TYPE_CHECKING:
     from llm_gateway.bootstrap.services import Parts
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def build(parts: Parts) -> LambdaHandler:
     """Reports one failure after the other."""
-    from llm_gateway.entrypoints.event_loop import run
-    from llm_gateway.entrypoints.failed_invokes import report_failure
+    from llm_gateway.entrypoints.aws_lambda.event_loop import run
+    from llm_gateway.entrypoints.aws_lambda.failures import report_failure
 
     failures = parts.queue("failure")
 

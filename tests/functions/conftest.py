@@ -19,7 +19,7 @@ from moto import mock_aws
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 from llm_gateway.adapters.aws.prompt_index import DynamoPromptIndex
-from llm_gateway.entrypoints.event_loop import run
+from llm_gateway.entrypoints.aws_lambda.event_loop import run
 from tests import upstream as loopback
 from tests.contract.tables import client, create_bucket, create_queue, create_table
 from tests.upstream import Upstream

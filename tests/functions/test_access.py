@@ -14,7 +14,7 @@ from llm_gateway.access.caller import OPEN, Caller, Scopes
 from llm_gateway.access.keys import Keys
 from llm_gateway.adapters.aws.keys import DynamoKeys
 from llm_gateway.adapters.aws.secrets import SecretPepper
-from llm_gateway.entrypoints.caller_context import caller_context, caller_in
+from llm_gateway.entrypoints.aws_lambda.callers import caller_context, caller_in
 from tests.contract.tables import client
 from tests.functions.conftest import Functions, read_event
 

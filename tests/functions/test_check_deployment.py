@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.entrypoints.deployment_check import check_deployment
+from llm_gateway.entrypoints.aws_lambda.deployment_check import check_deployment
 from llm_gateway.errors import StoreUnavailable
 from tests.fakes import RecordingObserver
 from tests.functions.conftest import read_event

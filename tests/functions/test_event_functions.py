@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.entrypoints.loading import InvocationFailed
+from llm_gateway.entrypoints.aws_lambda.function import InvocationFailed
 from llm_gateway.errors import StoreUnavailable
 from tests.functions.conftest import Functions, read_event
 

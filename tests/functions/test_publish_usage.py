@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from llm_gateway.adapters.aws.ledger import record_of
 from llm_gateway.adapters.aws.usage_events import EventBridgeBus
-from llm_gateway.entrypoints.usage_publishing import publish
+from llm_gateway.entrypoints.aws_lambda.usage_stream import publish
 from tests.fakes import RecordingObserver
 from tests.functions.conftest import Functions, read_event
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_gateway.access.caller import Caller, Scopes
-from llm_gateway.entrypoints.caller_context import caller_context
+from llm_gateway.entrypoints.aws_lambda.callers import caller_context
 from llm_gateway.models.catalogue import ModelCatalogue
 from tests.functions.conftest import Functions, read_event
 

@@ -10,8 +10,8 @@ import pytest
 import snapshot_restore_py
 
 from llm_gateway.bootstrap.services import Parts
-from llm_gateway.entrypoints.event_loop import event_loop
-from llm_gateway.entrypoints.loading import LambdaHandler, loaded
+from llm_gateway.entrypoints.aws_lambda.event_loop import event_loop
+from llm_gateway.entrypoints.aws_lambda.function import LambdaHandler, loaded
 from tests.functions.conftest import Functions, LambdaContext
 
 

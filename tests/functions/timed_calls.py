@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_gateway.adapters.aws.ledger import record_of
-from llm_gateway.entrypoints.event_loop import event_loop
+from llm_gateway.entrypoints.aws_lambda.event_loop import event_loop
 from llm_gateway.usage.record import UsageRecord
 from tests.functions.conftest import Functions, LambdaContext
 from tests.functions.test_call_prompt import http as http_event

@@ -18,8 +18,8 @@ import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from llm_gateway.adapters.aws.usage_events import EventBridgeBus
-from llm_gateway.entrypoints.event_loop import run
-from llm_gateway.entrypoints.usage_publishing import publish
+from llm_gateway.entrypoints.aws_lambda.event_loop import run
+from llm_gateway.entrypoints.aws_lambda.usage_stream import publish
 from tests.contract.tables import client
 from tests.fakes import RecordingObserver
 from tests.functions.conftest import Functions, read_event

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from llm_gateway.calls.tally import Retry
-from llm_gateway.entrypoints.usage_publishing import publish
-from llm_gateway.entrypoints.usage_queue import drain
-from llm_gateway.entrypoints.usage_stream import roll_up
+from llm_gateway.entrypoints.aws_lambda.usage_queue import drain
+from llm_gateway.entrypoints.aws_lambda.usage_stream import publish, roll_up
 from llm_gateway.errors import InvalidParameter, StoreUnavailable
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.errors import ProviderRateLimited

@@ -16,7 +16,7 @@ from llm_gateway.access.errors import Forbidden, KeyExpired, KeyRevoked, Unautho
 from llm_gateway.access.keys import GatewayKey, KeyCallers, Keys
 from llm_gateway.access.reach import candidates
 from llm_gateway.adapters.local.keys import FileKeys
-from llm_gateway.entrypoints.caller_context import caller_context, caller_in
+from llm_gateway.entrypoints.aws_lambda.callers import caller_context, caller_in
 from tests.fakes import NOON
 
 SUPPORT = Caller("shop", "key", Scopes(prompts=("support/", "translate.txt")))

@@ -15,7 +15,7 @@ from typing_extensions import override
 from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
 from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
 from llm_gateway.entrypoints.command_line.app import create_app
-from llm_gateway.entrypoints.command_line.places import Place, PromptStores, open_stores
+from llm_gateway.entrypoints.command_line.stores import Place, PromptStores, open_stores
 from llm_gateway.errors import GatewayError
 from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of

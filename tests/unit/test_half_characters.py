@@ -13,7 +13,7 @@ from llm_gateway.api.calls import CallRequest
 from llm_gateway.api.prompts import ListQuery
 from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.calls.structured_output import OutputContract
-from llm_gateway.entrypoints.command_line.disk import read_variables
+from llm_gateway.entrypoints.command_line.prompt_folder import read_variables
 from llm_gateway.errors import ConfigurationError, GatewayError, InvalidVariables, MalformedJson, RequestError
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.completion import Completion, TokenUsage

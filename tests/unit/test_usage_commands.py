@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from llm_gateway.adapters.local.sqlite_file import SqliteFile
 from llm_gateway.adapters.local.usage_repair import SqliteUsageRepair
 from llm_gateway.entrypoints.command_line.app import create_app
-from llm_gateway.entrypoints.command_line.places import Place, UsageStores, open_usage
+from llm_gateway.entrypoints.command_line.stores import Place, UsageStores, open_usage
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.telemetry.cloudwatch import EmbeddedMetrics

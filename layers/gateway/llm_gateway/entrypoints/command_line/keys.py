@@ -22,7 +22,7 @@ from llm_gateway.entrypoints.command_line.key_scopes import (
     is_wide,
 )
 from llm_gateway.entrypoints.command_line.output import fail, note, say, show_json, show_table
-from llm_gateway.entrypoints.command_line.places import KeyStores
+from llm_gateway.entrypoints.command_line.stores import KeyStores
 from llm_gateway.errors import InvalidParameter
 from llm_gateway.formats import to_iso
 

@@ -15,8 +15,8 @@ from typing import Annotated, TextIO
 import typer
 
 from llm_gateway.entrypoints.command_line.output import fail, say, show_table
-from llm_gateway.entrypoints.command_line.places import UsageStores
-from llm_gateway.entrypoints.command_line.ranges import EndOption, StartOption, read_range
+from llm_gateway.entrypoints.command_line.stores import UsageStores
+from llm_gateway.entrypoints.command_line.time_ranges import EndOption, StartOption, read_range
 from llm_gateway.formats import to_decimal_text, to_iso
 from llm_gateway.usage.export import csv_writer, export_ledger, json_writer
 from llm_gateway.usage.rebuild import Drift, Rebuild, RebuildReport, Span, closed_spans

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from llm_gateway.api.prompts import PromptMetadata, PromptSummary
-from llm_gateway.entrypoints.command_line.files import AsJson
 from llm_gateway.entrypoints.command_line.output import say, show_diff, show_json, show_table
-from llm_gateway.entrypoints.command_line.places import PromptStores
+from llm_gateway.entrypoints.command_line.prompts import AsJson
+from llm_gateway.entrypoints.command_line.stores import PromptStores
 from llm_gateway.errors import InvalidParameter, PromptNotFound
 from llm_gateway.formats import to_iso
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, own_version

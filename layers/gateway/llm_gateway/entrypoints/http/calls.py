@@ -15,7 +15,7 @@ from llm_gateway.api.calls import IDEMPOTENCY_KEY, CallRequest
 from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.deadline import Deadline
-from llm_gateway.entrypoints.direct_invoke import lambda_time_left
+from llm_gateway.entrypoints.aws_lambda.invoke import lambda_time_left
 from llm_gateway.entrypoints.http.boundary import (
     RequestBoundary,
     RequestObserver,

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from llm_gateway.access.caller import OPEN, Caller, Callers
 from llm_gateway.access.errors import Unauthorized
-from llm_gateway.entrypoints.caller_context import caller_context
+from llm_gateway.entrypoints.aws_lambda.callers import caller_context
 
 Effect = Literal["Allow", "Deny"]
 

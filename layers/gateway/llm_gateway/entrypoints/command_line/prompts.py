@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from llm_gateway.bootstrap.settings import Settings
-from llm_gateway.entrypoints.command_line.disk import PromptFolder, read_variables
 from llm_gateway.entrypoints.command_line.output import fail, say, show_diff, show_json, show_table
-from llm_gateway.entrypoints.command_line.places import PromptStores
+from llm_gateway.entrypoints.command_line.prompt_folder import PromptFolder, read_variables
+from llm_gateway.entrypoints.command_line.stores import PromptStores
 from llm_gateway.errors import UnknownModel, UnknownProvider
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.models.tokens import TOKENS_PER_MESSAGE, estimated_tokens

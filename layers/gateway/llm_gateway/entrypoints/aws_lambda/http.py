@@ -10,9 +10,9 @@ from urllib.parse import unquote
 from mangum import Mangum
 from starlette.applications import Starlette
 
-from llm_gateway.entrypoints.event_loop import event_loop
+from llm_gateway.entrypoints.aws_lambda.event_loop import event_loop
+from llm_gateway.entrypoints.aws_lambda.function import LambdaHandler
 from llm_gateway.entrypoints.http.boundary import RequestObserver, error_event
-from llm_gateway.entrypoints.loading import LambdaHandler
 from llm_gateway.errors import InvalidRequest
 
 _PARAMETER = re.compile(r"\{(\w+)\+?\}")

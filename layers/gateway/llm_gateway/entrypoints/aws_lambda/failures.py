@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from llm_gateway.entrypoints.call_events import Result, ResultQueue, failure
+from llm_gateway.entrypoints.aws_lambda.call_queue import Result, ResultQueue, failure
 from llm_gateway.errors import CallInterrupted
 
 _RESULT = {"error", "correlation_id"}

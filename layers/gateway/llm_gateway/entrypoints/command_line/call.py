@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line.disk import read_variables
-from llm_gateway.entrypoints.command_line.files import AsJson
 from llm_gateway.entrypoints.command_line.output import fail, say, show_json
+from llm_gateway.entrypoints.command_line.prompt_folder import read_variables
+from llm_gateway.entrypoints.command_line.prompts import AsJson
 
 _LONGEST_S = 120.0
 

@@ -74,7 +74,7 @@ def _rebuilt(function: str, build: Callable[[Parts], LambdaHandler]) -> LambdaHa
     All environments that are restored from a snapshot share what was in memory when it was taken, and
     its sockets lead nowhere. The modules stay loaded, so this takes milliseconds.
     """
-    from llm_gateway.entrypoints.event_loop import forget_loop
+    from llm_gateway.entrypoints.aws_lambda.event_loop import forget_loop
 
     random.seed()
     forget_loop()

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from llm_gateway.api.calls import CORRELATION_ID, CallRequest
 from llm_gateway.calls.idempotency import IdempotentCalls
 from llm_gateway.deadline import Deadline
-from llm_gateway.entrypoints.direct_invoke import lambda_time_left
-from llm_gateway.entrypoints.loading import InvocationFailed
+from llm_gateway.entrypoints.aws_lambda.function import InvocationFailed
+from llm_gateway.entrypoints.aws_lambda.invoke import lambda_time_left
 from llm_gateway.errors import GatewayError, StoreUnavailable
 from llm_gateway.json_schema.values import Json
 from llm_gateway.models.errors import ProviderError
