@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from local_aws.session import progress
-from tests.server.serving import PATIENCE_S, TEST_MODE, Serving, serving
+from tests.entrypoints.server.serving import PATIENCE_S, TEST_MODE, Serving, serving
 
 AT_ONCE = 20
 TIMEOUT_S = 5.0

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.api.calls import CallRequest
-from tests.functions.conftest import Functions, LambdaContext, read_event
-from tests.functions.test_call_prompt import REPLY, http
+from tests.entrypoints.aws_lambda.conftest import Functions, LambdaContext, read_event
+from tests.entrypoints.aws_lambda.test_call_prompt import REPLY, http
 from tests.upstream import Upstream
 
 CPU_S = 5.0

@@ -22,7 +22,7 @@ from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.providers.openai.chat_completion import read_completion
 from llm_gateway.validation import decode_json, has_half_character, validated, whole_characters, whole_escapes
-from tests.unit.prompts.helpers import modest, rendered
+from tests.unit.prompts.parsed_prompts import modest, rendered
 
 HALF = "\ud800"
 ANY_TEXT = st.text(st.characters(codec=None) | st.characters(categories=["Cs"]), max_size=20)
