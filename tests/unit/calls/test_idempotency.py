@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import zlib
 from collections.abc import Callable, Coroutine
@@ -243,6 +244,37 @@ def test_an_answer_that_another_version_kept_is_not_paid_for_again() -> None:
     at.call()
     [(key, (claim, ended, _))] = at.store.items.items()
     at.store.items[key] = (claim, ended, zlib.compress(b'{"answer": {"text": "of old"}}'))
+    with pytest.raises(AnswerNotKept):
+        at.call()
+    assert at.calls.made == 1
+
+
+def stored_outcome(at: House) -> dict[str, Any]:
+    [(_, _, outcome)] = at.store.items.values()
+    assert outcome is not None
+    found: dict[str, Any] = json.loads(zlib.decompress(outcome))
+    return found
+
+
+def store_outcome(at: House, outcome: dict[str, Any]) -> None:
+    [(key, (claim, ended, _))] = at.store.items.items()
+    at.store.items[key] = (claim, ended, zlib.compress(json.dumps(outcome).encode()))
+
+
+def test_an_answer_that_a_newer_version_stored_is_replayed_without_what_is_unknown() -> None:
+    at = house("one")
+    at.call()
+    stored = stored_outcome(at)
+    assert "replayed" not in stored["answer"], "a field at its default is not stored"
+    stored["answer"]["streamed"] = stored["answer"]["usage"]["audio_tokens"] = 1
+    store_outcome(at, stored)
+    assert at.call() == response("one").model_copy(update={"replayed": True})
+
+
+def test_an_error_that_only_a_newer_version_knows_is_no_defect() -> None:
+    at = house("one")
+    at.call()
+    store_outcome(at, {"error": {"code": "of_tomorrow", "message": "No.", "details": {}}})
     with pytest.raises(AnswerNotKept):
         at.call()
     assert at.calls.made == 1

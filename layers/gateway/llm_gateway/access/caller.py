@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from llm_gateway.access.errors import Forbidden
 from llm_gateway.access.reach import Reach
+from llm_gateway.formats import known_fields
 from llm_gateway.json_schema.values import Json
 
 Method = Literal["CallPrompt", "ListPrompts", "GetPromptMetadata", "GetUsageStats", "ListModels"]
@@ -145,8 +146,9 @@ class CallRates(Protocol):
 
 
 def scopes_from(facts: Mapping[str, Json]) -> Scopes:
-    """Scopes again, from what `dataclasses.asdict` and JSON made of them."""
+    """Scopes from their stored form; fields that this version does not know are ignored."""
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in known_fields(Scopes, facts).items()
     }
     return Scopes(**values)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 
 from llm_gateway.access.caller import scopes_from
 from llm_gateway.access.keys import GatewayKey
+from llm_gateway.formats import changed_fields
 
 
 def texts_of(key: GatewayKey) -> dict[str, str]:
@@ -17,7 +17,7 @@ def texts_of(key: GatewayKey) -> dict[str, str]:
         "key_id": key.key_id,
         "digest": key.digest,
         "service": key.service,
-        "scopes": json.dumps(asdict(key.scopes)),
+        "scopes": json.dumps(changed_fields(key.scopes)),
         "created_at": key.created_at.isoformat(),
         "created_by": key.created_by,
     }

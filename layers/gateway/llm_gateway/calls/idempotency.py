@@ -214,7 +214,9 @@ class IdempotentCalls:
             if take_over:  # who went away may come again; an event that was paid for must not
                 await to_the_end(self._settle(claim, request_id, None))
             raise
-        await to_the_end(self._settle(claim, request_id, {"answer": answer.model_dump(mode="json")}))
+        await to_the_end(
+            self._settle(claim, request_id, {"answer": answer.model_dump(mode="json", exclude_defaults=True)})
+        )
         return answer
 
     async def _digest(self, request: CallRequest, time_left: Deadline) -> str:
@@ -264,7 +266,7 @@ class IdempotentCalls:
                 caller.permit_model(model)
             raise _error_of(outcome["error"])
         try:
-            answer = CallResponse.model_validate_json(json.dumps(outcome["answer"]))
+            answer = CallResponse.model_validate_json(json.dumps(outcome["answer"]), extra="ignore")
         except ValueError as error:  # kept by another version of the gateway
             raise AnswerNotKept(
                 "The call was answered before, in a form that is not read any more."
@@ -334,4 +336,7 @@ def _outcome_of(error: GatewayError) -> dict[str, Any] | None:
 
 
 def _error_of(kept: dict[str, Any]) -> GatewayError:
-    return ProviderError.kinds()[kept["code"]](kept["message"], details={**kept["details"], "replayed": True})
+    kind = ProviderError.kinds().get(kept["code"])
+    if kind is None:  # stored by a newer version
+        return AnswerNotKept("The call failed before, with an error that this version does not know.")
+    return kind(kept["message"], details={**kept["details"], "replayed": True})

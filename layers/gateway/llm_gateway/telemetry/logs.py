@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aws_lambda_powertools import Logger
 
 from llm_gateway.errors import GatewayError, StoreUnavailable, UnknownField
+from llm_gateway.formats import to_decimal_text
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.usage.record import UsageRecord
 
@@ -109,7 +110,7 @@ class Telemetry:
         """A budget came to 80 % or to its end, for the first time in its day or month."""
         limit = reached.limit
         facts = {"budget": reached.budget, "window": limit.width, "unit": limit.unit}
-        amounts = {"limit": format(limit.most, "f"), "spent": format(reached.spent, "f")}
+        amounts = {"limit": to_decimal_text(limit.most), "spent": to_decimal_text(reached.spent)}
         self.logger.warning("budget reached", extra={**facts, **amounts, "percent": reached.percent})
         self.count({f"BudgetsReached{reached.percent}": 1}, None, **facts)
         if reached.percent == 100:  # for an alarm, which knows no names of budgets
@@ -118,7 +119,7 @@ class Telemetry:
     def budget_not_settled(self, hold: Hold, spent: Amount, error: Exception) -> None:
         """What a call spent is missing in its budget: it is all that an operator has to add it by."""
         line = {"call_id": hold.holder, "budget": hold.budget, "tokens": spent.tokens}
-        line |= {"usd": format(spent.usd, "f"), **_cause(error)}
+        line |= {"usd": to_decimal_text(spent.usd), **_cause(error)}
         self.logger.error("budget not settled", extra=line)
         self.count({"BudgetsNotSettled": 1})
 
@@ -198,7 +199,7 @@ def _loggable(record: UsageRecord) -> dict[str, Any]:
     line = {name: getattr(record, name) for name in _RECORD}
     line |= {name: getattr(record.usage, name) for name in _TOKENS}
     line["started_at"] = record.started_at.isoformat()
-    line["cost_usd"] = None if record.cost_usd is None else format(record.cost_usd, "f")
+    line["cost_usd"] = None if record.cost_usd is None else to_decimal_text(record.cost_usd)
     return line
 
 

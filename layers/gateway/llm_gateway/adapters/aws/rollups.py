@@ -26,6 +26,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from llm_gateway.adapters.aws.ledger import ledger_key
 from llm_gateway.adapters.aws.sdk import Refused, ask
 from llm_gateway.errors import StoreUnavailable
+from llm_gateway.formats import known_fields
 from llm_gateway.usage.record import UsageRecord
 from llm_gateway.usage.rollups import (
     MAX_NAME,
@@ -211,6 +212,6 @@ def rollup_of(width: BucketWidth, item: Mapping[str, Any]) -> Rollup:
     return Rollup(
         width=width,
         start=datetime.fromisoformat(values["bucket"]),
-        dimensions=Dimensions(**json.loads(values["dimensions"])),
+        dimensions=Dimensions(**known_fields(Dimensions, json.loads(values["dimensions"]))),
         totals=Totals(**totals, cost_usd=Decimal(values.get("cost_usd", 0))),
     )

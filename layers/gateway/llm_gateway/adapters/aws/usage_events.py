@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_gateway.adapters.aws.sdk import ask
 from llm_gateway.errors import StoreUnavailable
+from llm_gateway.formats import to_decimal_text
 from llm_gateway.models.completion import TokenUsage
 from llm_gateway.usage.record import UsageRecord
 
@@ -75,5 +76,5 @@ def detail_of(record: UsageRecord) -> dict[str, Any]:
     """A record as the event tells it: all names always there, null where unknown, cost as exact text."""
     plain = {name: getattr(record, name) for name in _PLAIN}
     tokens = {name: getattr(record.usage, name) for name in _TOKENS}
-    cost = None if record.cost_usd is None else format(record.cost_usd, "f")
+    cost = None if record.cost_usd is None else to_decimal_text(record.cost_usd)
     return {**plain, "started_at": record.started_at.isoformat(), **tokens, "cost_usd": cost}

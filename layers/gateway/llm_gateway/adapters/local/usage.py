@@ -132,8 +132,9 @@ def _totals(text: str) -> Totals:
 
 
 def rollup_of_row(width: BucketWidth, start: str, dimensions: str, totals: str) -> Rollup:
-    """A rollup back from its row."""
-    return Rollup(width, datetime.fromisoformat(start), Dimensions(*json.loads(dimensions)), _totals(totals))
+    """A rollup back from its row; dimensions that a newer version added behind ours are ignored."""
+    known = json.loads(dimensions)[: len(DIMENSION_NAMES)]
+    return Rollup(width, datetime.fromisoformat(start), Dimensions(*known), _totals(totals))
 
 
 @cache
