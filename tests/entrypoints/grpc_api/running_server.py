@@ -16,7 +16,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from llm_gateway.access.caller import Callers
+from llm_gateway.access.caller import Callers, OpenCallers
 from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
 from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
 from llm_gateway.adapters.memory.call_rates import InMemoryCallRates
@@ -75,7 +75,7 @@ class Plan:
     Attributes:
         folder: An empty folder.
         vendor: Base URL of a vendor; None is the fake one.
-        callers: Who is known; None is everybody.
+        callers: Authenticate callers.
         places: How many calls may be under way.
         prompts: Texts by path.
         calls: What answers calls instead of a gateway.
@@ -84,7 +84,7 @@ class Plan:
 
     folder: Path
     vendor: str | None = None
-    callers: Callers | None = None
+    callers: Callers = field(default_factory=OpenCallers)
     places: int = 10
     reflection: bool = True
     prompts: dict[str, str] = field(default_factory=lambda: {"hello.prompt": HELLO})

@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from llm_gateway.access.caller import Caller, Scopes
+from llm_gateway.access.caller import Caller, OpenCallers, Scopes
 from llm_gateway.access.errors import Unauthorized
 from llm_gateway.api.calls import CallRequest, CallResponse
 from llm_gateway.calls.admission import CallLimit
@@ -442,7 +442,7 @@ def test_two_credentials_are_refused(tmp_path: Path, open_door: bool) -> None:
         told = await refusal(at.stub.CallPrompt(call(), metadata=twice))
         assert (told.code, told.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "ambiguous_request")
 
-    run(Plan(tmp_path, callers=None if open_door else Nobody()), scenario)
+    run(Plan(tmp_path, callers=OpenCallers() if open_door else Nobody()), scenario)
 
 
 class Nobody:

@@ -76,10 +76,12 @@ class Parts(StoreParts):
         return names
 
     @cached_property
-    def callers(self) -> Callers | None:
-        """Who is known by a key; None if access is open."""
+    def callers(self) -> Callers:
+        """Authenticates callers by their keys, or lets every caller in if access is open."""
         if self.settings.access == "open":
-            return None
+            from llm_gateway.access.caller import OpenCallers
+
+            return OpenCallers()
         from llm_gateway.access.keys import KeyCallers
 
         kept_s = self.settings.key_cache_ttl_s

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from llm_gateway.access.caller import OPEN, Caller, Callers
+from llm_gateway.access.caller import Caller, Callers
 from llm_gateway.access.errors import Unauthorized
 from llm_gateway.entrypoints.aws_lambda.callers import caller_context
 
@@ -27,20 +27,20 @@ class AuthorizerObserver(Protocol):
 
 
 async def authorize(
-    event: Mapping[str, Any], callers: Callers | None, observer: AuthorizerObserver
+    event: Mapping[str, Any], callers: Callers, observer: AuthorizerObserver
 ) -> dict[str, Any]:
     """The policy for whoever sent a request.
 
     Args:
         event: A request authorizer's event.
-        callers: Who is known; None lets everybody in.
+        callers: Authenticates them.
         observer: Logs and metrics.
 
     Raises:
         StoreUnavailable: Nobody can be told from anybody; API Gateway answers 500 and keeps nothing.
     """
     try:
-        caller = OPEN if callers is None else await callers.authenticate(_authorization(event))
+        caller = await callers.authenticate(_authorization(event))
     except Unauthorized as refusal:
         observer.denied((event.get("requestContext") or {}).get("requestId"))
         return _answer("Deny", event, "nobody", {"code": refusal.code, "message": refusal.message})

@@ -43,7 +43,7 @@ class GrpcServices:
         prompt_index: ListPrompts and GetPromptMetadata.
         rollups: GetUsageStats.
         observer: Logs and metrics.
-        callers: Tells who calls; None lets everybody in.
+        callers: Authenticates callers.
         limiter: Places for calls, shared with the other entrances of the process.
         workers: Read and write messages that are large.
     """
@@ -52,7 +52,7 @@ class GrpcServices:
     prompt_index: PromptIndex
     rollups: RollupStore
     observer: RequestObserver
-    callers: Callers | None
+    callers: Callers
     limiter: CallLimit
     workers: Workers = INLINE
 

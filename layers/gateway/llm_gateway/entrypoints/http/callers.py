@@ -7,7 +7,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from llm_gateway.access.caller import OPEN, Caller, Callers, Method
+from llm_gateway.access.caller import Caller, Callers, Method
 
 
 class RequestCallers(Protocol):
@@ -27,16 +27,14 @@ class HeaderCallers:
     """Callers by their `Authorization` header.
 
     Args:
-        callers: Who is known; None lets everybody in.
+        callers: Authenticates them.
     """
 
-    def __init__(self, callers: Callers | None) -> None:
+    def __init__(self, callers: Callers) -> None:
         self._callers = callers
 
     async def __call__(self, request: Request) -> Caller:
         """See RequestCallers."""
-        if self._callers is None:
-            return OPEN
         return await self._callers.authenticate(request.headers.get("authorization"))
 
 
