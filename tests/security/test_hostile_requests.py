@@ -133,7 +133,7 @@ CALLS: dict[str, tuple[Call, int, str | None]] = {
         call(variables={"user": {"name": ""}, "ticket": ""} | {f"k{n}": 1 for n in range(60_000)}), 200, None
     ),
     "60,000 unknown fields": ({f"k{n}": 1 for n in range(60_000)}, 400, "invalid_request"),
-    "60,000 bad metadata": (call(metadata={f"k{n}": 1 for n in range(60_000)}), 400, "invalid_request"),
+    "60,000 bad metadata": (call(metadata={f"k{n}": 1 for n in range(60_000)}), 400, "invalid_parameter"),
     "100,000 stops": (call(parameters={"stop": [1] * 100_000}), 400, "invalid_request"),
     "values nested too deeply": (
         call(variables={"user": {"name": ""}, "ticket": nested(190, 1)}), 400, "invalid_parameter"
