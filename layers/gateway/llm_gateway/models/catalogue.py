@@ -8,12 +8,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any, Literal
 
 from llm_gateway.errors import InvalidParameter, UnknownModel, UnknownProvider
 from llm_gateway.models.options import ModelOptions
+from llm_gateway.suggestions import nearest
 
 _DATED = re.compile(r"-\d{4}(?P<day>-\d{2}-\d{2})?$")
 
@@ -211,7 +211,7 @@ class ModelCatalogue:
             return replace(family, name=name, price=family.price if priced else None)
         self.check_provider(provider, may_use)
         names = sorted(n for p, n in self._specs if p == provider and may_use(f"{p}/{n}"))
-        near = get_close_matches(name, names, n=5, cutoff=0.4)
+        near = nearest(name, names, most=5)
         raise UnknownModel(
             f"{provider} has no such model in the catalogue; nearest: {', '.join(near) or 'none'}.",
             param="model",
