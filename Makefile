@@ -64,7 +64,7 @@ else
 endif
 
 unit: .venv/ready ## Run the fast tests only
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(BIN)/pytest tests/unit tests/entrypoints/command_line tests/entrypoints/http $(ARGS)
 
 bench: .venv/ready .venv-local-aws/ready ## Measure: make bench, or make bench ARGS=freshness
 	@$(BIN)/python -m tests.bench $(ARGS)
