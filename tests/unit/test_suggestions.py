@@ -8,7 +8,14 @@ import pytest
 
 from llm_gateway.api.calls import CallRequest
 from llm_gateway.api.prompts import ListQuery
-from llm_gateway.errors import InvalidVariables, MissingVariables, UnknownField, UnknownModel, UnknownProvider
+from llm_gateway.errors import (
+    InvalidRequest,
+    InvalidVariables,
+    MissingVariables,
+    UnknownField,
+    UnknownModel,
+    UnknownProvider,
+)
 from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.suggestions import nearest
@@ -98,3 +105,12 @@ def test_what_may_be_meant_by_missing_names_is_never_looked_for_on_the_event_loo
     prompt = parse_prompt("a.md", "v1", b"{{ name }}")
     with pytest.raises(NotQuick):
         prompt.render_quickly({"nmae": "Ada"}, 100)
+
+
+def test_a_required_field_with_a_typing_error_is_met_with_what_was_written() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        validated(CallRequest, {"promt": "hello", "variables": {}})
+    assert caught.value.message == "'prompt' is missing. Did you mean 'prompt' by 'promt'?"
+    with pytest.raises(InvalidRequest) as caught:
+        validated(CallRequest, {"zebra": "hello"})
+    assert caught.value.message == "'prompt' is missing."

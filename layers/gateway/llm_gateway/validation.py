@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
 from llm_gateway.json_schema.value_bounds import MAX_VALUES, TooManyValues, check_text
 from llm_gateway.json_schema.values import Json
-from llm_gateway.suggestions import did_you_mean
+from llm_gateway.suggestions import did_you_mean, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -127,7 +127,8 @@ def explained(problems: Sequence[Any], model: type[BaseModel] | None = None) -> 
         message = f"There is no field '{field}'; remove it or mend its name.{_meant(first['loc'], model)}"
         return UnknownField(message, param=field, details=details)
     kind = InvalidParameter if first["type"] in _RULES else InvalidRequest
-    return kind(f"'{field}' {_rule(first)}.", param=field, details=details)
+    hint = _misspelt(first["loc"], problems) if first["type"] == "missing" else ""
+    return kind(f"'{field}' {_rule(first)}.{hint}", param=field, details=details)
 
 
 def _field(location: Sequence[int | str]) -> str:
@@ -145,6 +146,17 @@ def _meant(location: Sequence[int | str], model: type[BaseModel] | None) -> str:
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
         model = next((kind for kind in inner if issubclass(kind, BaseModel)), None)
     return did_you_mean(str(name), model.model_fields) if model else ""
+
+
+def _misspelt(missing: Sequence[int | str], problems: Sequence[Any]) -> str:
+    """The unknown field beside a missing one that is most like it, as a sentence to append."""
+    beside = [
+        str(problem["loc"][-1])
+        for problem in problems[:MAX_PROBLEMS]
+        if problem["type"] == "extra_forbidden" and problem["loc"][:-1] == missing[:-1]
+    ]
+    found = nearest(str(missing[-1]), beside)
+    return f" Did you mean '{missing[-1]}' by '{found[0]}'?" if found else ""
 
 
 def _rule(problem: Mapping[str, Any]) -> str:
