@@ -229,6 +229,14 @@ def test_a_call_that_is_meant_to_hurt(functions: Functions, name: str) -> None:
         {"Content-Type": "application/json; charset=UTF-16"},
         {"Content-Type": "application/json; charset=utf-8; charset=utf-16"},
         {"Content-Type": "application/json; v=1; Charset='us-ascii'"},
+        {"Content-Type": "application/json; charset*=utf-16''utf-16"},
+        {"Content-Type": "application/json; charset*=idna''x; charset*1=y"},
+        {"Content-Type": "application/json; charset*0=utf-; charset*1=16"},
+        {"Content-Type": f"application/json; charset*{'9' * 5000}=utf-16"},
+        {"Content-Type": 'application/json; charset="utf-8'},
+        {"Content-Type": 'application/json; v="' + ";" * 5000},
+        {"Content-Type": "application/json; charset"},
+        {"Content-Type": "application/json; charset="},
         {"Content-Encoding": "gzip"},
         {"Content-Encoding": "identity, br"},
     ],
@@ -245,6 +253,7 @@ def test_only_json_is_json(functions: Functions, headers: dict[str, str]) -> Non
         "application/json; charset=utf-8",
         'Application/JSON;charset="UTF-8"',
         "application/json; v=1",
+        'application/json ; v="a; charset=\\"utf-16" ;; charset = utf8 ',
     ],
 )
 def test_json_in_utf_8_is_json(functions: Functions, value: str) -> None:

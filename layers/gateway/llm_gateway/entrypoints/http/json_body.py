@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from email.message import Message
+import re
 
 from starlette.requests import ClientDisconnect, Request
 
 from llm_gateway.errors import BodyTooLarge, CallCancelled, UnsupportedMediaType
 
 _UTF_8 = {"utf-8", "utf8"}
+_TCHARS = r"[\w!#$%&'*+.^`|~-]++"
+_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_PARAMETER = re.compile(
+    rf"[ \t]*+(?:(?P<name>{_TCHARS})[ \t]*+=[ \t]*+(?P<value>{_TCHARS}|{_QUOTED})[ \t]*+)?(?:;|\Z)", re.ASCII
+)
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -36,16 +41,27 @@ def _check_media_type(value: str) -> None:
     media_type, _, parameters = value.partition(";")
     if media_type.strip().lower() != "application/json":
         raise UnsupportedMediaType("Send the body as JSON, with 'Content-Type: application/json'.")
-    if parameters.strip() and _charsets(parameters) - _UTF_8:
+    if _charsets(parameters) - _UTF_8:
         raise UnsupportedMediaType("Send the body in UTF-8, and leave out any other 'charset'.")
 
 
 def _charsets(parameters: str) -> set[str]:
-    """Every character set that the parameters of a content type name, in lower case."""
-    parsed = Message()
-    parsed["content-type"] = f"application/json;{parameters}"
-    named = parsed.get_params(failobj=[])
-    return {value.strip().lower() for name, value in named if name.strip().lower() == "charset"}
+    """Every character set that the parameters of a content type name, in lower case.
+
+    `charset*` and `charset*0` name one as well: they are mail's way to encode and to continue a parameter.
+
+    Raises:
+        UnsupportedMediaType: The parameters are none in HTTP's grammar.
+    """
+    found, end = set(), 0
+    while end < len(parameters):
+        parameter = _PARAMETER.match(parameters, end)
+        if parameter is None:
+            raise UnsupportedMediaType("The parameters of 'Content-Type' cannot be read; leave them out.")
+        if (parameter["name"] or "").lower().partition("*")[0] == "charset":
+            found.add(parameter["value"].strip('"').lower())
+        end = parameter.end()
+    return found
 
 
 def _check_encoding(value: str) -> None:
