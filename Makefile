@@ -24,6 +24,8 @@ PINS := layers/dependencies/requirements.txt $(foreach name,uv build image dev l
 # says, or the template's defaults. Everything else is derived from them; see docs/operations.md.
 RUNTIME ?=
 ARCHITECTURE ?=
+# The shell reads them from its environment, so that no character of theirs is a command.
+export ENV RUNTIME ARCHITECTURE
 # `required` makes `make artefacts` fail where no Python of the functions' version can compile them.
 BYTECODE ?=
 DEPLOYMENT = .venv-sam/bin/python -m deployment
@@ -100,7 +102,7 @@ proto-check: .venv/ready ## Check that the generated gRPC code is that of proto/
 prompts: .venv/ready ## Lint the sample prompts, warnings included
 	@$(BIN)/llm-gateway lint prompts/ --strict
 
-prices: .venv/ready ## Check that models.toml has the prices of the installed price list
+prices: .venv/ready ## Check that models/catalogue.toml has the prices of the installed price list
 	@$(BIN)/python -m prices --check
 
 wheels: .venv-sam/ready ## Check that every pin of the layer has a wheel for each Python and processor
@@ -129,10 +131,10 @@ examples: .venv/ready ## Call the gateway that runs here over HTTP and gRPC
 ##@ Ship it
 .PHONY: build deploy sbom
 build: .venv-sam/ready ## Build functions and layers for AWS
-	@$(DEPLOYMENT) build --section "$(ENV)" --runtime "$(RUNTIME)" --architecture "$(ARCHITECTURE)"
+	@$(DEPLOYMENT) build --section="$$ENV" --runtime="$$RUNTIME" --architecture="$$ARCHITECTURE"
 
 deploy: .venv-sam/ready ## Deploy to AWS: make deploy ENV=dev, a section of samconfig.toml
-	@$(DEPLOYMENT) deploy --section "$(ENV)" --runtime "$(RUNTIME)" --architecture "$(ARCHITECTURE)" $(ARGS)
+	@$(DEPLOYMENT) deploy --section="$$ENV" --runtime="$$RUNTIME" --architecture="$$ARCHITECTURE" $(ARGS)
 
 sbom: .venv-audit/ready ## Write what functions and image consist of, as CycloneDX
 	@mkdir -p .build/sbom
@@ -152,7 +154,7 @@ openapi: .venv/ready ## Write docs/openapi.json from the code
 proto: .venv/ready ## Write the generated gRPC code from proto/
 	@$(BIN)/python -m protobuf
 
-prices-update: .venv/ready ## Write prices and dated names into models.toml from the installed price list
+prices-update: .venv/ready ## Write prices and dated names into models/catalogue.toml from the installed price list
 	@$(BIN)/python -m prices
 
 lock: .venv-uv/ready ## Pin the newest versions of every dependency, with hashes

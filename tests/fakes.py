@@ -10,28 +10,25 @@ from typing import Any
 
 from typing_extensions import override
 
-from llm_gateway.budget_holds import Hold, Mark, Standing
-from llm_gateway.budget_limits import Amount, Limits, Unit, Width, resets_at
-from llm_gateway.budgets import ThresholdReached
-from llm_gateway.completer import Completer, Retry, RetryPolicy
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
+from llm_gateway.budgets.budgets import ThresholdReached
+from llm_gateway.budgets.holds import Hold, Mark, Standing
+from llm_gateway.budgets.limits import Amount, Limits, Unit, Width, resets_at
+from llm_gateway.calls.completer import Completer, RetryPolicy
+from llm_gateway.calls.idempotency import Claim, Earlier
+from llm_gateway.calls.tally import Retry
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
-from llm_gateway.idempotency import Claim, Earlier
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import (
-    Completion,
-    Labels,
-    Message,
-    ModelOptions,
-    PromptEntry,
-    Revision,
-    TokenUsage,
-)
-from llm_gateway.prompts.assembly import Upload
-from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.rebuild import LedgerEntry, StoredRollup
-from llm_gateway.rollup import BucketWidth, Dimensions, Rollup, Totals, rollups_of
-from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.usage import UsageRecord
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.prompts.catalogue.assembly import Upload
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision
+from llm_gateway.prompts.catalogue.shares import Labels
+from llm_gateway.providers.fake.provider import FakeProvider
+from llm_gateway.usage.rebuild import LedgerEntry, StoredRollup
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import BucketWidth, Dimensions, Rollup, Totals, rollups_of
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

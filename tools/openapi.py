@@ -17,9 +17,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "openapi.json"
 def current() -> str:
     """The document as the code has it now. Builds every part but reaches nothing."""
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
+    from llm_gateway.bootstrap.settings import Settings
     from llm_gateway.entrypoints.http.complete import complete_app, openapi_document
-    from llm_gateway.settings import Settings
 
     stores = {"prompt_bucket": "b", "prompt_table": "p", "usage_table": "u", "outcome_table": "o"}
     stores |= {"key_table": "k", "key_pepper_arn": "a"}

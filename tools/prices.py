@@ -1,4 +1,4 @@
-"""Writes the prices and the dated names of models.toml from the genai-prices package, or checks them.
+"""Writes the prices and dated names of models/catalogue.toml from the genai-prices package, or checks them.
 
 python -m prices           write them
 python -m prices --check   fail if a price or a name is not what the package says
@@ -18,7 +18,7 @@ from typing import Any
 
 from genai_prices import data_snapshot
 
-MODELS = Path(__file__).parent.parent / "layers" / "gateway" / "llm_gateway" / "models.toml"
+MODELS = Path(__file__).parent.parent / "layers" / "gateway" / "llm_gateway" / "models" / "catalogue.toml"
 _PACKAGE = "genai-prices"
 _RATES = {
     "input": "input_mtok",
@@ -36,7 +36,11 @@ def main() -> int:
     after = "".join(_blocks(before))
     if "--check" in sys.argv:
         problems = list(_problems(before, after))
-        print(*problems, "run `make prices-update`" if problems else "models.toml is current", sep="\n")
+        print(
+            *problems,
+            "run `make prices-update`" if problems else "models/catalogue.toml is current",
+            sep="\n",
+        )
         return 1 if problems else 0
     today = datetime.now(UTC).date()
     source = f'source = "genai-prices {version(_PACKAGE)}"'
@@ -115,10 +119,10 @@ def _price(prices: Any) -> str:
             continue
         rates[name] = _quoted(rate.base if tiers else rate)
         if len(tiers) > 1:
-            raise ValueError(f"models.toml knows one threshold, the list has {len(tiers)}")
+            raise ValueError(f"models/catalogue.toml knows one threshold, the list has {len(tiers)}")
         for tier in tiers:
             if long_rates.get("long_above", f"{tier.start:_}") != f"{tier.start:_}":
-                raise ValueError("models.toml knows one threshold for all rates of a model")
+                raise ValueError("models/catalogue.toml knows one threshold for all rates of a model")
             long_rates |= {"long_above": f"{tier.start:_}", f"long_{name}": _quoted(tier.price)}
     fields = ", ".join(f"{name} = {value}" for name, value in {**rates, **long_rates}.items())
     return f"{{ {fields} }}"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.entrypoints.loading import LambdaHandler, loaded
+from llm_gateway.entrypoints.aws_lambda.function import LambdaHandler, loaded
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
 
 
 def build(parts: Parts) -> LambdaHandler:
     """Answers calls, whichever way they come in."""
-    from llm_gateway.entrypoints.api_gateway import http_handler, is_http
-    from llm_gateway.entrypoints.direct_invoke import answer_invoke
-    from llm_gateway.entrypoints.event_loop import run
-    from llm_gateway.entrypoints.http.callers import EventCallers
+    from llm_gateway.entrypoints.aws_lambda.callers import EventCallers
+    from llm_gateway.entrypoints.aws_lambda.event_loop import run
+    from llm_gateway.entrypoints.aws_lambda.http import http_handler, is_http
+    from llm_gateway.entrypoints.aws_lambda.invoke import answer_invoke
     from llm_gateway.entrypoints.http.calls import call_app
 
     telemetry, settings = parts.telemetry, parts.settings

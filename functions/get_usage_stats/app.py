@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_gateway.entrypoints.loading import LambdaHandler, loaded
+from llm_gateway.entrypoints.aws_lambda.function import LambdaHandler, loaded
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
 
 
 def build(parts: Parts) -> LambdaHandler:
     """Answers requests."""
-    from llm_gateway.entrypoints.api_gateway import http_handler
+    from llm_gateway.entrypoints.aws_lambda.callers import EventCallers
+    from llm_gateway.entrypoints.aws_lambda.http import http_handler
     from llm_gateway.entrypoints.http import usage
     from llm_gateway.entrypoints.http.app import create_app
-    from llm_gateway.entrypoints.http.callers import EventCallers
 
     routes = usage.router(parts.rollups, EventCallers(parts.settings.access))
     return http_handler(create_app(routes, observer=parts.telemetry), parts.telemetry)

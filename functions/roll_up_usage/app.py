@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gateway.entrypoints.loading import LambdaHandler, loaded
+from llm_gateway.entrypoints.aws_lambda.function import LambdaHandler, loaded
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
+    from llm_gateway.bootstrap.services import Parts
 
 
 def build(parts: Parts) -> LambdaHandler:
     """Counts batches; raising makes Lambda deliver one again."""
-    from llm_gateway.entrypoints.event_loop import run
-    from llm_gateway.entrypoints.usage_stream import roll_up
+    from llm_gateway.entrypoints.aws_lambda.event_loop import run
+    from llm_gateway.entrypoints.aws_lambda.usage_stream import roll_up
 
     rollups = parts.rollups
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from statistics import quantiles
 
-from llm_gateway.stores.prompt_table import DynamoPromptIndex
+from llm_gateway.adapters.aws.prompt_index import DynamoPromptIndex
 from local_aws import emulator
 from local_aws.session import progress, upload_and_wait
 from local_aws.stack import Stack, deploy

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from local_aws.session import progress
-from tests.server.serving import PATIENCE_S, TEST_MODE, Serving, serving
+from tests.entrypoints.server.serving import PATIENCE_S, TEST_MODE, Serving, serving
 
 AT_ONCE = 20
 TIMEOUT_S = 5.0
@@ -51,6 +51,10 @@ def kinds() -> Mapping[str, bytes]:
             "prompt": "plain",
             "output": {"schema": {"properties": {f"p{n}": {"pattern": f"^{n}$"} for n in range(100)}}},
         },
+        "patterns of letters": {
+            "prompt": "plain",
+            "output": {"schema": {"allOf": [{"pattern": rf"\p{{L}}{{20}}{n}"} for n in range(100)]}},
+        },
         "a wide schema": {
             "prompt": "plain",
             "output": {"schema": {"type": "object", "properties": {f"p{n}": {} for n in range(9_000)}}},
@@ -66,6 +70,10 @@ def kinds() -> Mapping[str, bytes]:
         "half a million empty lists": b'{"prompt": "plain", "variables": {"x": [[]'
         + b",[]" * 340_000
         + b"]}}",
+        "a text without an end": b'{"prompt": "plain", "variables": {"x": "' + b'\\",' * 330_000,
+        "fields that there are not": json.dumps(
+            dict.fromkeys((f"field{n}" for n in range(40_000)), 1)
+        ).encode(),
     }
 
 

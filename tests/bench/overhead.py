@@ -23,10 +23,10 @@ from unittest.mock import patch
 
 import openai
 
-from llm_gateway.prompts.indexing import PromptIndexer
+from llm_gateway.adapters.aws.prompt_files import S3PromptFiles
+from llm_gateway.adapters.aws.prompt_index import DynamoPromptIndex
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.stores.prompt_bucket import S3PromptFiles
-from llm_gateway.stores.prompt_table import DynamoPromptIndex
 from local_aws import emulator
 from local_aws.emulator import REGION, ROOT, Emulator
 from local_aws.session import PROMPTS, progress

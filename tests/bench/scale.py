@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.listing import find_entry
-from llm_gateway.stores.prompt_bucket import S3PromptFiles
-from llm_gateway.stores.prompt_table import DynamoPromptIndex
+from llm_gateway.adapters.aws.prompt_files import S3PromptFiles
+from llm_gateway.adapters.aws.prompt_index import DynamoPromptIndex
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.listing import find_entry
 from local_aws import emulator
 from local_aws.session import progress
 from tests.contract.tables import client, create_bucket, create_table

@@ -13,8 +13,8 @@ from statistics import median
 
 from local_aws.session import progress
 from tests.bench.apart import served_apart
-from tests.server.serving import CALL, OPEN, Serving, serving
-from tests.server.slow_model import slow_model
+from tests.entrypoints.server.serving import CALL, OPEN, Serving, serving
+from tests.entrypoints.server.slow_model import slow_model
 
 ROUNDS = 7
 ALONE = 150

@@ -13,12 +13,12 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 
-from llm_gateway.models import TokenUsage
-from llm_gateway.rollup import MAX_NAME, SUM_NAMES, Rollup, UsageQuestion, answer
-from llm_gateway.stores.aws import ask
-from llm_gateway.stores.ledger_table import DynamoUsageLedger
-from llm_gateway.stores.rollup_table import DynamoRollups
-from llm_gateway.usage import UsageRecord
+from llm_gateway.adapters.aws.ledger import DynamoUsageLedger
+from llm_gateway.adapters.aws.rollups import DynamoRollups
+from llm_gateway.adapters.aws.sdk import ask
+from llm_gateway.models.completion import TokenUsage
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import MAX_NAME, SUM_NAMES, Rollup, UsageQuestion, answer
 from local_aws import emulator
 from local_aws.session import progress
 from tests.contract.tables import client, create_table

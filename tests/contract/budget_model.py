@@ -12,8 +12,8 @@ from typing import Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_gateway.budget_holds import BudgetStore, Hold
-from llm_gateway.budget_limits import Amount, Limit
+from llm_gateway.budgets.holds import BudgetStore, Hold
+from llm_gateway.budgets.limits import Amount, Limit
 from tests.fakes import NOON
 
 Step = tuple[str, int, int]

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import pytest
 
-from llm_gateway.budget_holds import BudgetStore, Hold, Mark, Standing
-from llm_gateway.budget_limits import Amount, Limit, Limits
-from llm_gateway.stores.budget_sqlite import SqliteBudgets
-from llm_gateway.stores.budget_table import DynamoBudgets
-from llm_gateway.stores.sqlite_file import SqliteFile
+from llm_gateway.adapters.aws.budgets import DynamoBudgets
+from llm_gateway.adapters.local.budgets import SqliteBudgets
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.budgets.holds import BudgetStore, Hold, Mark, Standing
+from llm_gateway.budgets.limits import Amount, Limit, Limits
 from tests.contract.budget_model import Model, histories, replayed
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryBudgets

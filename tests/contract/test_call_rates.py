@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from llm_gateway.access import OPEN, Caller, CallRates, Scopes
-from llm_gateway.access_errors import CallRateExceeded
-from llm_gateway.stores.call_rate_table import DynamoCallRates
-from llm_gateway.stores.call_rates import InMemoryCallRates
+from llm_gateway.access.caller import OPEN, Caller, CallRates, Scopes
+from llm_gateway.access.errors import CallRateExceeded
+from llm_gateway.adapters.aws.call_rates import DynamoCallRates
+from llm_gateway.adapters.memory.call_rates import InMemoryCallRates
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON
 

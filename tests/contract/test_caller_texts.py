@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from llm_gateway.entrypoints.ledger_export import csv_writer, export_ledger, json_writer
+from llm_gateway.adapters.aws.usage_events import detail_of
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage_repair import SqliteUsageRepair
+from llm_gateway.api.calls import CallRequest
 from llm_gateway.errors import RequestError
-from llm_gateway.rollup import UsageQuestion, answer
-from llm_gateway.stores.event_bus import detail_of
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.export import csv_writer, export_ledger, json_writer
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import UsageQuestion, answer
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
 from tests.contract.test_rebuild import DynamoStore, Store
 from tests.contract.test_usage_stores import record
 from tests.fakes import NOON, InMemoryUsage

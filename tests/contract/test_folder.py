@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
+from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
+from llm_gateway.adapters.local.prompt_watcher import keep_indexed
 from llm_gateway.errors import GatewayError, PromptNotFound, StoreUnavailable
-from llm_gateway.models import Labels
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.labels import LabelMove, shares_of
-from llm_gateway.stores.folder import FolderPromptFiles
-from llm_gateway.stores.folder_index import FolderPromptIndex
-from llm_gateway.stores.watching import keep_indexed
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of
+from llm_gateway.prompts.catalogue.shares import Labels
 from tests.fakes import NOON, RecordingObserver
 
 PATIENCE_S = 15.0

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from llm_gateway.adapters.local import prompt_archive
+from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
+from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
+from llm_gateway.adapters.local.prompt_tree import look_at
+from llm_gateway.adapters.local.prompt_watcher import FolderWatch
 from llm_gateway.errors import PromptNotFound, StoreUnavailable
-from llm_gateway.models import Labels
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.prompts.labels import LabelMove, shares_of
-from llm_gateway.stores.folder import FolderPromptFiles
-from llm_gateway.stores.folder_index import FolderPromptIndex
-from llm_gateway.stores.folder_tree import look_at
-from llm_gateway.stores.watching import FolderWatch
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.prompts.catalogue.labels import LabelMove, shares_of
+from llm_gateway.prompts.catalogue.shares import Labels
 from tests.fakes import NOON, RecordingObserver
 
 AWAY = "prompt folder unavailable, last good prompts are served"
@@ -35,8 +36,11 @@ class Process:
         self.files, self.index = FolderPromptFiles(root), FolderPromptIndex(root)
         indexer = PromptIndexer(self.files, self.index, 10_000, lambda: NOON)
         self.observer = RecordingObserver()
-        self.watch = FolderWatch(root, indexer, self.observer, lambda: self.files.faults, silent_s)
+        self.watch = FolderWatch(root, indexer, self.observer, self.faults, silent_s)
         self.catalogue = Catalogue(self.index, self.files, ttl_s=0, cache_bytes=0, clock=time.monotonic)
+
+    def faults(self) -> Mapping[str, str]:
+        return {**self.files.faults, **self.index.faults}
 
     async def look(self) -> dict[str, str]:
         """Every prompt that is served after another look, with its text; nothing of it is cached."""
@@ -259,6 +263,18 @@ def test_a_folder_that_does_not_answer_is_told_of_while_it_is_waited_for(tmp_pat
     played(scenario)
 
 
+def test_the_first_look_may_take_any_time_as_it_reads_every_file(tmp_path: Path) -> None:
+    root = write(tmp_path / "prompts", a="one")
+
+    async def scenario() -> None:
+        process = Process(root, silent_s=0)
+        await process.watch.look(first=True)
+        assert process.told(AWAY) == []
+        assert await process.text("a.md") == "one"
+
+    played(scenario)
+
+
 def test_a_file_that_cannot_be_read_keeps_its_last_good_text_and_stops_no_other(tmp_path: Path) -> None:
     root = write(tmp_path / "prompts", a="{% include '_tone.md' %}", b="two", _tone="kind")
 
@@ -416,3 +432,123 @@ def test_the_state_of_a_process_that_died_while_writing_is_read_as_far_as_it_goe
         assert await Process(tmp_path).look() == {"a.md": "one"}
 
     played(scenario)
+
+
+def labelled(version: str) -> LabelMove:
+    return LabelMove("a.md", "live", (), shares_of([version]), NOON, "ada")
+
+
+def damaged(file: Path, how: object) -> None:
+    """Put something in a file's place that is none of ours."""
+    if file.is_dir():
+        shutil.rmtree(file)
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(how, bytes):
+        file.write_bytes(how)
+    elif how == "pipe":
+        os.mkfifo(file)
+    elif how == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to(file.name)
+
+
+DAMAGES = [
+    b"",
+    b'{"labels": {"a.m',
+    b"\xff",
+    b"[]",
+    b'[]\nnull\n{"version": 5, "modified": "x"}\n',
+    "pipe",
+    "folder",
+    "loop",
+]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_the_last_good_labels_stay_while_their_file_is_damaged(how: object, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        process = Process(write(tmp_path, a="one"))
+        await process.look()
+        version = (await process.files.current())["a.md"]
+        assert await process.index.move_label(labelled(version), Labels())
+        file = tmp_path / ".llm-gateway" / "labels.json"
+        good = file.read_bytes()
+        damaged(file, how)
+        for _ in range(2):
+            assert await process.index.generation() > 0
+            assert (await process.look()) == {"a.md": "one"}
+            assert await process.text("a.md", label="live") == "one"
+        (told,) = process.told(NOT_READ)
+        assert told["prompt"] == ".llm-gateway/labels.json"
+        seen = await process.index.labels("a.md")
+        with pytest.raises(StoreUnavailable, match="restore it or delete it"):
+            await process.index.move_label(labelled(version), seen)
+        damaged(file, good)
+        await process.index.generation()
+        await process.look()
+        assert [facts["prompt"] for facts in process.told("prompt file no longer at fault")] == [
+            told["prompt"]
+        ]
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", ["seen.jsonl", "revisions.jsonl"])
+def test_a_damaged_history_stops_no_prompt(name: str, how: object, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        damaged(write(tmp_path, a="one") / ".llm-gateway" / "versions" / "a.md" / name, how)
+        process = Process(tmp_path)
+        assert await process.look() == {"a.md": "one"}
+        write(tmp_path, a="two")
+        assert await process.look() == {"a.md": "two"}
+        write(tmp_path, a="{{")
+        assert await process.look() == {"a.md": "two"}
+        assert not process.told(AWAY)
+
+    played(scenario)
+
+
+def test_half_a_line_of_a_process_that_died_takes_no_later_line_with_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        history = write(tmp_path, a="one") / ".llm-gateway" / "versions" / "a.md" / "seen.jsonl"
+        damaged(history, b'{"version": "0123", "modif')
+        await Process(tmp_path).look()
+        assert len(history.read_bytes().splitlines()) == 2
+        (tmp_path / "a.md").write_text("{{")
+        assert await Process(tmp_path).look() == {"a.md": "one"}
+
+    played(scenario)
+
+
+def test_a_pipe_in_place_of_the_lock_or_a_body_stops_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        process = Process(write(tmp_path, a="one"))
+        await process.look()
+        version = (await process.files.current())["a.md"]
+        write(tmp_path, a="two")
+        await process.look()
+        state = tmp_path / ".llm-gateway"
+        damaged(state / "lock", "pipe")
+        assert await process.index.move_label(labelled(version), Labels())
+        damaged(state / "versions" / "a.md" / version, "pipe")
+        with pytest.raises(PromptNotFound):
+            await Process(tmp_path).files.read("a.md", version)
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("seconds", [-5_000_000_000, 250_000_000_000])
+def test_a_file_of_any_time_is_served(seconds: int, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        os.utime(write(tmp_path, a="one") / "a.md", (seconds, seconds))
+        assert await Process(tmp_path).look() == {"a.md": "one"}
+
+    played(scenario)
+
+
+def test_a_state_that_may_not_be_looked_at_is_not_carried_over_and_no_outage(tmp_path: Path) -> None:
+    prompt_archive.carry_over(f"/{'x' * 300}", str(tmp_path))
+    assert not list(tmp_path.iterdir())

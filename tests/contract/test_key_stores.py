@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.access import Scopes
-from llm_gateway.keys import GatewayKey, KeyStore
-from llm_gateway.stores.key_file import FileKeys
-from llm_gateway.stores.key_table import DynamoKeys
+from llm_gateway.access.caller import Scopes
+from llm_gateway.access.keys import GatewayKey, KeyStore
+from llm_gateway.adapters.aws.keys import DynamoKeys
+from llm_gateway.adapters.local.keys import FileKeys
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON
 

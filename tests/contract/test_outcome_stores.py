@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway.idempotency import MAX_OUTCOME_BYTES, Claim, Earlier, OutcomeStore
-from llm_gateway.stores.outcome_sqlite import SqliteOutcomes
-from llm_gateway.stores.outcome_table import DynamoOutcomes
-from llm_gateway.stores.sqlite_file import SqliteFile
+from llm_gateway.adapters.aws.answers import DynamoOutcomes
+from llm_gateway.adapters.local.answers import SqliteOutcomes
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.calls.idempotency import MAX_OUTCOME_BYTES, Claim, Earlier, OutcomeStore
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryOutcomes
 

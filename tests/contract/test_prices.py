@@ -1,4 +1,4 @@
-"""models.toml and our arithmetic against the price list they were taken from."""
+"""models/catalogue.toml and our arithmetic against the price list they were taken from."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway.errors import UnknownModel
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import TokenUsage
-from llm_gateway.usage import cost_usd
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import TokenUsage
+from llm_gateway.usage.pricing import cost_usd
 from tests.fakes import NOON
 
-PRICES_DATED = NOON  # the day models.toml was made
+PRICES_DATED = NOON  # the day models/catalogue.toml was made
 SPECS = list(ModelCatalogue.packaged())
 names = st.sampled_from([name for spec in SPECS for name in (spec.name, *spec.aliases)])
 days = st.dates(date(2023, 1, 1), date(2035, 12, 31))

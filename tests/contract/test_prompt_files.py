@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
+from llm_gateway.adapters.aws.prompt_files import S3PromptFiles
+from llm_gateway.adapters.local.prompt_files import FolderPromptFiles
 from llm_gateway.errors import PromptNotFound
-from llm_gateway.prompts.assembly import PromptUploads
-from llm_gateway.prompts.catalogue import PromptBodies
-from llm_gateway.stores.folder import FolderPromptFiles
-from llm_gateway.stores.prompt_bucket import S3PromptFiles
+from llm_gateway.prompts.catalogue.assembly import PromptUploads
+from llm_gateway.prompts.catalogue.catalogue import PromptBodies
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_bucket
 from tests.fakes import InMemoryPromptFiles

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from llm_gateway.models import Labels, ModelOptions, PromptEntry, Revision, Shares, Stamp
-from llm_gateway.prompts.indexing import WritablePromptIndex, padded
-from llm_gateway.prompts.labels import LabelMove, LabelStore, shares_of
-from llm_gateway.stores.folder_index import FolderPromptIndex
-from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.stores.prompt_table import DynamoPromptIndex
+from llm_gateway.adapters.aws.prompt_index import DynamoPromptIndex
+from llm_gateway.adapters.local.prompt_index import FolderPromptIndex
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, Stamp
+from llm_gateway.prompts.catalogue.indexing import WritablePromptIndex, padded
+from llm_gateway.prompts.catalogue.labels import LabelMove, LabelStore, shares_of
+from llm_gateway.prompts.catalogue.shares import Labels, Shares
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON

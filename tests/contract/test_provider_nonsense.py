@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.provider_errors import InvalidProviderResponse, ProviderError, ResponseNoChoices
+from llm_gateway.models.catalogue import Endpoint, ModelCatalogue
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import InvalidProviderResponse, ProviderError, ResponseNoChoices
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
 from llm_gateway.providers.http_client import MAX_BODY_BYTES, BodyTooLong, http_client
-from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.providers.openai.adapter import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON
 from tests.upstream import Reply, chat_completion, failure

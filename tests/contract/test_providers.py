@@ -11,15 +11,18 @@ from datetime import UTC, datetime
 import openai
 import pytest
 
-from llm_gateway import errors, provider_errors
-from llm_gateway.completer import Provider
-from llm_gateway.model_catalogue import Endpoint, ModelCatalogue, ModelSpec
-from llm_gateway.models import Completion, Message, Mock, ModelOptions, TokenUsage
+from llm_gateway import errors
+from llm_gateway.models import errors as provider_errors
+from llm_gateway.models.catalogue import Endpoint, ModelCatalogue, ModelSpec
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import ProviderError, ProviderRateLimited, ProviderUnavailable
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import Mock, ModelOptions
+from llm_gateway.models.provider import Provider
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.provider_errors import ProviderError, ProviderRateLimited, ProviderUnavailable
-from llm_gateway.providers import openai as openai_adapter
-from llm_gateway.providers.fake import FakeProvider
-from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.providers.fake.provider import FakeProvider
+from llm_gateway.providers.openai import adapter as openai_adapter
+from llm_gateway.providers.openai.adapter import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON, ScriptedProvider, completion
 from tests.upstream import Reply, Upstream, chat_completion, failure
@@ -303,7 +306,7 @@ def test_no_exception_of_the_sdk_is_forgotten() -> None:
         for name, cls in inspect.getmembers(openai, inspect.isclass)
         if issubclass(cls, openai.OpenAIError) and not name.startswith("_")
     }
-    assert exceptions - known == set(), "map the new exception in providers/openai.py"
+    assert exceptions - known == set(), "map the new exception in providers/openai/adapter.py"
 
 
 def test_a_mock_gives_its_errors_one_for_each_attempt_and_then_its_answer() -> None:

@@ -14,8 +14,15 @@ from typing import Any, Protocol
 
 import pytest
 
+from llm_gateway.adapters.aws.ledger import DynamoUsageLedger
+from llm_gateway.adapters.aws.ledger_reader import DynamoLedgerReader
+from llm_gateway.adapters.aws.rollup_repair import DynamoRollupRepair
+from llm_gateway.adapters.aws.sdk import ask
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage_repair import SqliteUsageRepair
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.rebuild import (
+from llm_gateway.usage.ledger import UsageLedger
+from llm_gateway.usage.rebuild import (
     LedgerEntry,
     LedgerReader,
     Rebuild,
@@ -24,14 +31,8 @@ from llm_gateway.rebuild import (
     StoredRollup,
     closed_spans,
 )
-from llm_gateway.rollup import BucketWidth, Totals, totals_of
-from llm_gateway.stores.aws import ask
-from llm_gateway.stores.ledger_reading import DynamoLedgerReader
-from llm_gateway.stores.ledger_table import DynamoUsageLedger
-from llm_gateway.stores.rollup_repair import DynamoRollupRepair
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.sqlite_repair import SqliteUsageRepair
-from llm_gateway.usage import UsageLedger, UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import BucketWidth, Totals, totals_of
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
 from tests.contract.test_usage_stores import record

@@ -8,10 +8,12 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from llm_gateway.model_catalogue import Endpoint, ModelCatalogue
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.provider_errors import AnswerTruncated, ContentFiltered, ProviderError
-from llm_gateway.providers.openai import OpenAIProvider
+from llm_gateway.models.catalogue import Endpoint, ModelCatalogue
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import AnswerTruncated, ContentFiltered, ProviderError
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.providers.openai.adapter import OpenAIProvider
 from tests import upstream as loopback
 from tests.fakes import NOON
 from tests.recorded import FAMILIES, recorded

@@ -8,9 +8,10 @@ import logging
 
 import pytest
 
-from llm_gateway.local_parts import LocalParts
-from llm_gateway.models import Message, ModelOptions
-from llm_gateway.settings import Settings
+from llm_gateway.bootstrap.local import LocalParts
+from llm_gateway.bootstrap.settings import Settings
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
 from tests import upstream as loopback
 
 AMBIENT = {

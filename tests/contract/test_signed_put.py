@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from botocore.credentials import Credentials
 
+from llm_gateway.adapters.aws.sdk import Refused
+from llm_gateway.adapters.aws.signed_put import SignedPut
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.stores.aws import Refused
-from llm_gateway.stores.signed_put import SignedPut
 from tests import upstream as loopback
 from tests.upstream import Reply, Upstream
 

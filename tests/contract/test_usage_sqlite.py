@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage import SqliteUsage
 from llm_gateway.errors import StoreUnavailable
-from llm_gateway.rollup import Totals, totals_of
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.usage_sqlite import SqliteUsage
-from llm_gateway.usage import UsageRecord
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import Totals, totals_of
 from tests.contract.test_usage_stores import record
 from tests.fakes import NOON
 
@@ -31,8 +31,8 @@ DAY = timedelta(days=1)
 WRITER = """
 import asyncio, pathlib, sys, uuid
 from dataclasses import replace
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.usage_sqlite import SqliteUsage
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage import SqliteUsage
 from tests.contract.test_usage_stores import record
 
 async def write(store):

@@ -19,17 +19,19 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from llm_gateway.models import TokenUsage
-from llm_gateway.rollup import RollupStore, Totals, totals_of
-from llm_gateway.stores.aws import ask
-from llm_gateway.stores.ledger_table import DynamoUsageLedger, ledger_item, record_of
-from llm_gateway.stores.rollup_table import DynamoRollups
-from llm_gateway.stores.signed_put import SignedPut
-from llm_gateway.stores.sqlite_file import SqliteFile
-from llm_gateway.stores.usage_queue import from_message, to_message
-from llm_gateway.stores.usage_sqlite import SqliteUsage
-from llm_gateway.usage import UsageLedger, UsageRecord
-from llm_gateway.wire.fields import MAX_METADATA_BYTES, to_metadata_text
+from llm_gateway.adapters.aws.ledger import DynamoUsageLedger, ledger_item, record_of
+from llm_gateway.adapters.aws.rollups import DynamoRollups
+from llm_gateway.adapters.aws.sdk import ask
+from llm_gateway.adapters.aws.signed_put import SignedPut
+from llm_gateway.adapters.aws.usage_queue import from_message, to_message
+from llm_gateway.adapters.local.sqlite_file import SqliteFile
+from llm_gateway.adapters.local.usage import SqliteUsage
+from llm_gateway.api.fields import MAX_METADATA_BYTES
+from llm_gateway.formats import to_metadata_text
+from llm_gateway.models.completion import TokenUsage
+from llm_gateway.usage.ledger import UsageLedger
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.rollups import RollupStore, Totals, totals_of
 from local_aws.emulator import Emulator
 from tests.contract.tables import client, create_table
 from tests.fakes import NOON, InMemoryUsage

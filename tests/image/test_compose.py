@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llm_gateway.settings import ENV_PREFIX, Settings
+from llm_gateway.bootstrap.settings import ENV_PREFIX, Settings
 from local_aws.emulator import ROOT
 from tests.image.dockerfile import Stage, is_sent, read, sources
 

@@ -149,7 +149,7 @@ def test_it_holds_bytecode_the_product_and_nothing_of_the_tests(image: Image) ->
         (image.layers.folder / "root" / "opt" / "llm-gateway" / "lib").glob("python3.*/site-packages")
     )
     assert list((packages / "llm_gateway" / "__pycache__").glob("gateway.*.pyc"))
-    assert (packages / "llm_gateway" / "models.toml").is_file()
+    assert (packages / "llm_gateway" / "models" / "catalogue.toml").is_file()
     assert not (packages / "pytest").exists()
     assert not (packages / "pip").exists()
 

@@ -1,8 +1,8 @@
-"""The handlers as tests/functions has them."""
+"""The handlers as tests/entrypoints/aws_lambda has them."""
 
 from __future__ import annotations
 
-from tests.functions.conftest import (
+from tests.entrypoints.aws_lambda.conftest import (
     fragile,
     functions,
     live,

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
-from llm_gateway.entrypoints.event_loop import run
-from llm_gateway.entrypoints.usage_publishing import publish
-from llm_gateway.stores.event_bus import EventBridgeBus
+from llm_gateway.adapters.aws.usage_events import EventBridgeBus
+from llm_gateway.entrypoints.aws_lambda.event_loop import run
+from llm_gateway.entrypoints.aws_lambda.usage_stream import publish
 from tests.contract.tables import client
+from tests.entrypoints.aws_lambda.conftest import Functions, read_event
+from tests.entrypoints.aws_lambda.test_call_prompt import http
+from tests.entrypoints.aws_lambda.test_publish_usage import Bus
 from tests.fakes import RecordingObserver
-from tests.functions.conftest import Functions, read_event
-from tests.functions.test_call_prompt import http
-from tests.functions.test_publish_usage import Bus
 from tests.security.canaries import Canaries, call_full_of
 from tests.upstream import Reply, Upstream, chat_completion
 

@@ -16,9 +16,9 @@ from pytest_socket import enable_socket
 
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2, llm_gateway_pb2_grpc
 from tests import upstream as loopback
+from tests.entrypoints.server.serving import OPEN, PATIENCE_S, Serving, serving
 from tests.security.canaries import Canaries, call_full_of
 from tests.security.test_canaries import OWN_WORDS, PATHS
-from tests.server.serving import OPEN, PATIENCE_S, Serving, serving
 from tests.upstream import Upstream
 
 CHOSEN = [

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_gateway.wire.calls import CallRequest
-from tests.functions.conftest import Functions, LambdaContext, read_event
-from tests.functions.test_call_prompt import REPLY, http
+from llm_gateway.api.calls import CallRequest
+from tests.entrypoints.aws_lambda.conftest import Functions, LambdaContext, read_event
+from tests.entrypoints.aws_lambda.test_call_prompt import REPLY, http
 from tests.upstream import Upstream
 
 CPU_S = 5.0
@@ -25,6 +25,8 @@ Call = dict[str, Any]
 def prompts(functions: Functions) -> None:
     functions.upload("support/reply.prompt", REPLY)
     functions.upload("loop.md", "{% for item in items %}{{ item | upper }} {% endfor %}", "02")
+    loops = "{% for a in items %}{% for b in items %}{{ b }}{% endfor %}{% endfor %}"
+    functions.upload("loops.md", loops, "04")
     functions.lines()
 
 
@@ -123,14 +125,15 @@ CALLS: dict[str, tuple[Call, int, str | None]] = {
         call(variables={"user": {"name": "Ada"}, "ticket": "x" * 1_000_000}), 400, "render_limit_exceeded"
     ),
     "300,000 items": (call(variables={"items": [1] * 300_000}), 400, "invalid_request"),
-    "90,000 items in a loop": (
-        call(prompt="loop", variables={"items": ["x"] * 90_000}), 400, "render_limit_exceeded"
+    "90,000 items in a loop": (call(prompt="loop", variables={"items": ["x"] * 90_000}), 200, None),
+    "90,000 items in a loop in a loop": (
+        call(prompt="loops", variables={"items": ["x"] * 90_000}), 400, "render_limit_exceeded"
     ),
     "60,000 variables": (
         call(variables={"user": {"name": ""}, "ticket": ""} | {f"k{n}": 1 for n in range(60_000)}), 200, None
     ),
     "60,000 unknown fields": ({f"k{n}": 1 for n in range(60_000)}, 400, "invalid_request"),
-    "60,000 bad metadata": (call(metadata={f"k{n}": 1 for n in range(60_000)}), 400, "invalid_request"),
+    "60,000 bad metadata": (call(metadata={f"k{n}": 1 for n in range(60_000)}), 400, "invalid_parameter"),
     "100,000 stops": (call(parameters={"stop": [1] * 100_000}), 400, "invalid_request"),
     "values nested too deeply": (
         call(variables={"user": {"name": ""}, "ticket": nested(190, 1)}), 400, "invalid_parameter"

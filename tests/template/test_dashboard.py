@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.cloudwatch import EmbeddedMetrics
-from llm_gateway.completer import Retry
-from llm_gateway.entrypoints.usage_publishing import publish
-from llm_gateway.entrypoints.usage_queue import drain
-from llm_gateway.entrypoints.usage_stream import roll_up
+from llm_gateway.calls.tally import Retry
+from llm_gateway.entrypoints.aws_lambda.usage_queue import drain
+from llm_gateway.entrypoints.aws_lambda.usage_stream import publish, roll_up
 from llm_gateway.errors import InvalidParameter, StoreUnavailable
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.provider_errors import ProviderRateLimited
-from llm_gateway.telemetry import Telemetry
-from llm_gateway.usage import UsageRecord
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.errors import ProviderRateLimited
+from llm_gateway.telemetry.cloudwatch import EmbeddedMetrics
+from llm_gateway.telemetry.logs import Telemetry
+from llm_gateway.usage.record import UsageRecord
 from tests.contract.test_usage_stores import record
 from tests.fakes import InMemoryUsage
 from tests.template.test_template import RESOURCES

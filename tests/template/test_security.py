@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_gateway.settings import FOR_TRYING
+from llm_gateway.bootstrap.settings import FOR_TRYING
 from tests.template.test_rights import EVERYTHING, NEED_NO_STORE, documents, listed, without_conditions
 from tests.template.test_template import FUNCTIONS, MODEL_CALLERS, RESOURCES, SOURCES, TEMPLATE
 

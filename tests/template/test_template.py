@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cfn_yaml import load_template
-from llm_gateway.settings import Settings
+from llm_gateway.bootstrap.settings import Settings
 from template_lint import translated
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from llm_gateway import access_errors, errors, provider_errors
+from llm_gateway import errors
+from llm_gateway.access import errors as access_errors
+from llm_gateway.bootstrap.settings import ENV_PREFIX, Settings
 from llm_gateway.errors import GatewayError
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.prompts.front_matter import PromptSyntaxError
-from llm_gateway.prompts.lint import lint
-from llm_gateway.prompts.path import is_partial
+from llm_gateway.models import errors as provider_errors
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
+from llm_gateway.prompts.files.path import is_partial
+from llm_gateway.prompts.lint.lint import lint
 from llm_gateway.prompts.prompt import Prompt, parse_prompt
-from llm_gateway.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 PROMPTS = ROOT / "layers" / "gateway" / "llm_gateway" / "prompts"
@@ -106,7 +108,7 @@ def test_what_stands_for_handlebars_is_a_template() -> None:
 
 
 def test_every_code_of_the_linter_is_explained_with_its_severity() -> None:
-    source = "".join((PROMPTS / name).read_text() for name in ("lint.py", "lint_variables.py"))
+    source = "".join((PROMPTS / name).read_text() for name in ("lint/lint.py", "lint/variables.py"))
     page = (ROOT / "docs" / "prompt-format.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[a-z`, -]+`) \| (error|warning|error, warning) \|", page, re.M)
     explained = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,10 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_gateway import errors
-from llm_gateway.errors import GatewayError, InvalidParameter, InvalidRequest, MalformedJson, RequestError
-from llm_gateway.provider_errors import ProviderError
+from llm_gateway.api.calls import CallRequest
+from llm_gateway.errors import (
+    GatewayError,
+    InvalidParameter,
+    InvalidRequest,
+    MalformedJson,
+    RequestError,
+    UnknownField,
+)
+from llm_gateway.models.errors import ProviderError
 from llm_gateway.validation import decode_json, validated
-from llm_gateway.wire.calls import CallRequest
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, GatewayError)]
 GOOD: dict[str, Any] = {"prompt": "support/reply.prompt", "variables": {"user": {"name": "Ada"}}}
@@ -165,3 +173,29 @@ def test_an_error_never_repeats_a_value(value: Any) -> None:
     with pytest.raises(RequestError) as caught:
         validated(CallRequest, request)
     assert canary not in json.dumps(caught.value.to_wire("r"))
+
+
+@pytest.mark.parametrize("within", [None, "parameters"])
+def test_of_fifty_thousand_unknown_fields_few_are_looked_at(within: str | None) -> None:
+    unknown = {f"field{n}": n for n in range(50_000)}
+    body = {"prompt": "a", within: unknown} if within else {**unknown, "prompt": "a"}
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnknownField) as caught:
+            validated(CallRequest, body)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    problems = caught.value.details["problems"]
+    assert isinstance(problems, list)
+    assert len(problems) == 20
+
+
+def test_of_fifty_thousand_bad_entries_of_metadata_none_is_looked_at() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidParameter, match="'metadata' must not be longer than 16"):
+            validated(CallRequest, {"prompt": "a", "metadata": {f"{n}\n": 1 for n in range(50_000)}})
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

@@ -13,26 +13,23 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from llm_gateway.access import OPEN
-from llm_gateway.completer import Completer, RetryPolicy
+from llm_gateway.access.caller import OPEN
+from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
+from llm_gateway.api.calls import CallRequest, CallResponse
+from llm_gateway.calls.completer import Completer, RetryPolicy
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import InvalidParameter, MissingVariables, PromptNotFound, UnknownModel
 from llm_gateway.gateway import Gateway, GatewayLimits
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.models import Completion, Message, ModelOptions, TokenUsage
-from llm_gateway.prompts.catalogue import Catalogue
-from llm_gateway.prompts.indexing import PromptIndexer
-from llm_gateway.provider_errors import (
-    ContentFiltered,
-    ProviderRejected,
-    ProviderTimeout,
-    ProviderUnavailable,
-)
-from llm_gateway.record_names import RecordNames
-from llm_gateway.routing import Router
-from llm_gateway.stores.memory import InMemoryPromptIndex
-from llm_gateway.usage import UsageRecord
-from llm_gateway.wire.calls import CallRequest, CallResponse
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.errors import ContentFiltered, ProviderRejected, ProviderTimeout, ProviderUnavailable
+from llm_gateway.models.messages import Message
+from llm_gateway.models.options import ModelOptions
+from llm_gateway.models.routing import Router
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
+from llm_gateway.prompts.catalogue.indexing import PromptIndexer
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.record_names import RecordNames
 from tests.fakes import (
     NOON,
     InMemoryPromptFiles,

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_gateway.entrypoints.command_line.disk import read_variables
-from llm_gateway.entrypoints.prompt_queries import ListQuery
+from llm_gateway.api.calls import CallRequest
+from llm_gateway.api.prompts import ListQuery
+from llm_gateway.bootstrap.settings import Settings
+from llm_gateway.calls.structured_output import OutputContract
+from llm_gateway.entrypoints.command_line.prompt_folder import read_variables
 from llm_gateway.errors import ConfigurationError, GatewayError, InvalidVariables, MalformedJson, RequestError
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.model_overlay import overlaid
-from llm_gateway.models import Completion, TokenUsage
-from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.models.catalogue import ModelCatalogue
+from llm_gateway.models.completion import Completion, TokenUsage
+from llm_gateway.models.overlay import overlaid
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import parse_prompt
-from llm_gateway.providers.chat_completion import read_completion
-from llm_gateway.settings import Settings
-from llm_gateway.structured_output import OutputContract
+from llm_gateway.providers.openai.chat_completion import read_completion
 from llm_gateway.validation import decode_json, has_half_character, validated, whole_characters, whole_escapes
-from llm_gateway.wire.calls import CallRequest
-from tests.unit.prompts.helpers import modest, rendered
+from tests.unit.prompts.parsed_prompts import modest, rendered
 
 HALF = "\ud800"
 ANY_TEXT = st.text(st.characters(codec=None) | st.characters(categories=["Cs"]), max_size=20)

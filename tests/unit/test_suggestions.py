@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+
 import pytest
 
-from llm_gateway.entrypoints.prompt_queries import ListQuery
+from llm_gateway.api.calls import CallRequest
+from llm_gateway.api.prompts import ListQuery
 from llm_gateway.errors import InvalidVariables, MissingVariables, UnknownField, UnknownModel, UnknownProvider
-from llm_gateway.model_catalogue import ModelCatalogue
+from llm_gateway.models.catalogue import ModelCatalogue
 from llm_gateway.prompts.prompt import parse_prompt
 from llm_gateway.suggestions import nearest
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
+from llm_gateway.workers import NotQuick
 
 MODELS = ModelCatalogue.packaged()
 
@@ -75,3 +78,23 @@ def test_models_and_providers_are_suggested_from_what_the_key_may_use() -> None:
 def test_comparing_is_bounded() -> None:
     assert nearest("a" * 10_000, ["a" * 10_000]) == []
     assert nearest("zzz", (f"n{n}" for n in iter(int, 1))) == []
+
+
+def test_few_names_are_compared_letter_by_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller may send hundreds that have the same letters in another order, each a slow comparison."""
+    compared: list[str] = []
+    ratio = difflib.SequenceMatcher.ratio
+
+    def counted(matcher: difflib.SequenceMatcher[str]) -> float:
+        compared.append("")
+        return ratio(matcher)
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "ratio", counted)
+    assert nearest("abcdefghij" * 10, ["jihgfedcba" * 10 + str(n) for n in range(200)]) == []
+    assert 0 < len(compared) <= 5
+
+
+def test_what_may_be_meant_by_missing_names_is_never_looked_for_on_the_event_loop() -> None:
+    prompt = parse_prompt("a.md", "v1", b"{{ name }}")
+    with pytest.raises(NotQuick):
+        prompt.render_quickly({"nmae": "Ada"}, 100)

@@ -65,6 +65,15 @@ def prepared(
             raise RefusedError(
                 f"ARGS cannot hold {word}: write it into [{name}.deploy.parameters] of samconfig.toml."
             )
+    given = {word.partition("=")[0] for word in arguments}
+    lacking = [
+        line for options, line in section.lacking.items() if not given & {*options.split(), "--guided"}
+    ]
+    if lacking:
+        raise RefusedError(
+            f"[{name}.deploy.parameters] of samconfig.toml lacks what SAM would ask for after the build; add "
+            f"{' and '.join(lacking)}."
+        )
     target = targets.chosen(template, name, section.parameters, asked)
     section = replace(section, parameters={**section.parameters, **target.parameters})
     stack = _stack(section)

@@ -77,7 +77,11 @@ def _handlers(found: Artefacts) -> Iterator[str]:
         if not path.is_file():
             yield f"{name}: {handler} cannot be imported, because {path.name} is missing."
             continue
-        tree = ast.parse(path.read_bytes())
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError) as error:
+            yield f"{name}: {path.name} is no Python: {error}."
+            continue
         if attribute not in _names(tree):
             yield f"{name}: {path.name} does not define {attribute}."
         for module in _product_modules(tree):
@@ -123,8 +127,11 @@ def _bytecode(name: str, folder: Path, target: Target, compiled: bool) -> Iterat
 
 def _binaries(name: str, folder: Path, target: Target) -> Iterator[str]:
     tag = f"cpython-{target.python.replace('.', '')}"
-    for path in sorted(folder.rglob("*.so")):
-        header = path.read_bytes()[:20]
+    for path in sorted(folder.rglob("*.so*")):  # libssl.so.3 among them
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            header = file.read(20)
         if int.from_bytes(header[18:20], "little") != _MACHINES[target.architecture]:
             yield f"{name}: {path.relative_to(folder)} is not built for {target.architecture}."
         if ".cpython-" in path.name and tag not in path.name:

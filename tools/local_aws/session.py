@@ -15,8 +15,8 @@ from urllib.parse import quote
 import httpx2
 
 from cfn_yaml import load_template
-from llm_gateway.access import Scopes
-from llm_gateway.prompts.path import ignored_because, is_partial, is_prompt_file
+from llm_gateway.access.caller import Scopes
+from llm_gateway.prompts.files.path import ignored_because, is_partial, is_prompt_file
 from local_aws import artefacts, emulator
 from local_aws.emulator import BUILD, ROOT, Emulator
 from local_aws.stack import Stack, deploy, put_openai_key

@@ -18,10 +18,10 @@ import boto3
 import httpx2
 
 from cfn_yaml import load_template
-from llm_gateway.access import Scopes
-from llm_gateway.keys import Keys
-from llm_gateway.stores.key_table import DynamoKeys
-from llm_gateway.stores.secrets import SecretPepper
+from llm_gateway.access.caller import Scopes
+from llm_gateway.access.keys import Keys
+from llm_gateway.adapters.aws.keys import DynamoKeys
+from llm_gateway.adapters.aws.secrets import SecretPepper
 from local_aws import artefacts
 from local_aws.emulator import Emulator
 

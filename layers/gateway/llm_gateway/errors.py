@@ -31,8 +31,8 @@ GatewayError 500 internal_error
 │   ├── HeadersTooLarge         431 headers_too_large
 │   ├── PromptBroken            422 prompt_broken
 │   ├── BudgetExceeded          429 budget_exceeded
-│   └── and those about who calls: access_errors.py
-├── ProviderError                   the model's vendor, or our account there: provider_errors.py
+│   └── and those about who calls: access/errors.py
+├── ProviderError                   the model's vendor, or our account there: models/errors.py
 ├── StoreUnavailable            503 store_unavailable          retryable
 ├── Overloaded                  503 overloaded                 retryable
 ├── CallCancelled               499 cancelled                  nobody hears it; the ledger and the log do
@@ -48,7 +48,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from llm_gateway.models import Json
+    from llm_gateway.json_schema.values import Json
 
 
 class GatewayError(Exception):

@@ -8,27 +8,31 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from llm_gateway.access import Caller
-from llm_gateway.call_under_way import CallUnderWay, replayed
-from llm_gateway.cancellation import to_the_end
-from llm_gateway.completer import Answer, Completer, Retry, Tally
+from llm_gateway.access.caller import Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
+from llm_gateway.calls.account import CallUnderWay, replayed
+from llm_gateway.calls.completer import Answer, Completer
+from llm_gateway.calls.shield import to_the_end
+from llm_gateway.calls.structured_output import OutputContract, complete_json, output_contract, quickly_read
+from llm_gateway.calls.tally import Retry, Tally
 from llm_gateway.deadline import Deadline
 from llm_gateway.errors import CallCancelled, GatewayError, InvalidParameter, StoreUnavailable
-from llm_gateway.model_catalogue import ModelSpec
-from llm_gateway.models import Json, Message
-from llm_gateway.prompts.catalogue import Catalogue
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models.catalogue import ModelSpec
+from llm_gateway.models.errors import ProviderError
+from llm_gateway.models.messages import Message
+from llm_gateway.models.routing import Route, Router
+from llm_gateway.prompts.catalogue.catalogue import Catalogue
 from llm_gateway.prompts.prompt import Prompt
-from llm_gateway.provider_errors import ProviderError
-from llm_gateway.record_names import RecordNames
-from llm_gateway.routing import Route, Router
-from llm_gateway.structured_output import OutputContract, complete_json, output_contract, quickly_read
-from llm_gateway.usage import Spending, UsageLedger, UsageRecord
-from llm_gateway.wire.calls import CallRequest, CallResponse
+from llm_gateway.usage.ledger import UsageLedger
+from llm_gateway.usage.pricing import Spending
+from llm_gateway.usage.record import UsageRecord
+from llm_gateway.usage.record_names import RecordNames
 from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
-    from llm_gateway.budget_holds import Hold
-    from llm_gateway.budgets import Budgets
+    from llm_gateway.budgets.budgets import Budgets
+    from llm_gateway.budgets.holds import Hold
 
 
 class CallObserver(Protocol):

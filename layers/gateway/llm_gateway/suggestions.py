@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
 from itertools import islice
 
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 
 _LONGEST = 128  # comparing takes time that grows with the square of the length
 _MOST_NAMES = 200
+_MOST_MISSING = 20
+_ALIKE = 0.6
+_COMPARED = 5  # of the names with the same letters, the most alike; only these are compared letter by letter
 
 
 def nearest(name: str, names: Iterable[str], most: int = 1) -> list[str]:
     """The names most like `name`, the best first; none if none is like it."""
     if len(name) > _LONGEST:
         return []
-    from difflib import get_close_matches  # only mistakes pay for its import
+    from difflib import SequenceMatcher  # only mistakes pay for its import
 
     known = {text.casefold(): text for text in islice(names, _MOST_NAMES) if len(text) <= _LONGEST}
-    return [known[text] for text in get_close_matches(name.casefold(), known, n=most, cutoff=0.6)]
+    matcher = SequenceMatcher()
+    matcher.set_seq2(name.casefold())
+    likely = list[tuple[float, str]]()
+    for text in known:
+        matcher.set_seq1(text)
+        if matcher.real_quick_ratio() >= _ALIKE and (most_alike := matcher.quick_ratio()) >= _ALIKE:
+            likely.append((most_alike, text))
+    alike = list[tuple[float, str]]()
+    for _, text in nlargest(_COMPARED, likely):
+        matcher.set_seq1(text)
+        alike.append((matcher.ratio(), text))
+    return [known[text] for ratio, text in nlargest(most, alike) if ratio >= _ALIKE]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -33,7 +48,7 @@ def variable_hint(missing: Sequence[str], given: Mapping[str, Json]) -> str:
     if hint := nesting_hint(given):
         return hint
     spare = [name for name in islice(given, _MOST_NAMES) if name not in missing]
-    for name in missing[:_MOST_NAMES]:
+    for name in missing[:_MOST_MISSING]:
         if "." not in name and (found := nearest(name, spare)):
             return f" Did you mean '{name}' by '{found[0]}'?"
     return ""

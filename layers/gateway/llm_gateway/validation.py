@@ -13,8 +13,8 @@ import jiter
 from pydantic import BaseModel, ValidationError
 
 from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
-from llm_gateway.json_bounds import MAX_VALUES, TooManyValues, check_text
-from llm_gateway.models import Json
+from llm_gateway.json_schema.value_bounds import MAX_VALUES, TooManyValues, check_text
+from llm_gateway.json_schema.values import Json
 from llm_gateway.suggestions import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)

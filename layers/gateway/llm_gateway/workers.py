@@ -1,7 +1,7 @@
 """Where work is done that would keep others waiting: rendering, schemas, decoding of what is large.
 
 In Lambda a process has one call at a time, and work is done where it stands. A process that answers many
-calls in one event loop does it elsewhere, so that the loop stays free; see worker_threads.py.
+calls in one event loop does it elsewhere, so that the loop stays free; see adapters/local/worker_threads.py.
 """
 
 from __future__ import annotations

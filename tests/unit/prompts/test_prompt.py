@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_gateway.errors import InvalidVariables, MissingVariables
-from llm_gateway.models import Json, Message
-from llm_gateway.prompts.front_matter import PromptSyntaxError
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models.messages import Message
+from llm_gateway.prompts.files.front_matter import PromptSyntaxError
 from llm_gateway.prompts.prompt import Prompt, merged, parse_prompt
-from tests.unit.prompts.helpers import SECRET, modest, parsed, rendered, told
+from tests.unit.prompts.parsed_prompts import SECRET, modest, parsed, rendered, told
 
 
 def with_input(yaml: str, body: str = "hello") -> str:

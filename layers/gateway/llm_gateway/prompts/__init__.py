@@ -1,1 +1,1 @@
-"""Prompt files: their paths, format, rendering and catalogue."""
+"""Prompts as files: what a file says, how it is rendered, and which version is current."""

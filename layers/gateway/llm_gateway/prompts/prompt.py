@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llm_gateway.errors import InvalidVariables, MissingVariables, RenderLimitExceeded
-from llm_gateway.json_bounds import is_small
-from llm_gateway.json_schema import InvalidSchema, JsonSchema
-from llm_gateway.models import Json, Message
-from llm_gateway.prompts.composition import Source, compose, included, read_source
-from llm_gateway.prompts.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
-from llm_gateway.prompts.metering import QUICK_TIME_S, TIME_LIMIT_S
-from llm_gateway.prompts.template import PromptTemplate, check_partial
-from llm_gateway.prompts.yaml_mapping import line_of, reading
+from llm_gateway.json_schema.schema import InvalidSchema, JsonSchema
+from llm_gateway.json_schema.value_bounds import is_small
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models.messages import Message
+from llm_gateway.prompts.files.front_matter import FrontMatter, PromptSyntaxError, parse_front_matter
+from llm_gateway.prompts.files.includes import Source, compose, included, read_source
+from llm_gateway.prompts.files.yaml_lines import line_of, reading
+from llm_gateway.prompts.rendering.metering import QUICK_TIME_S, TIME_LIMIT_S
+from llm_gateway.prompts.rendering.template import PromptTemplate, check_partial
 from llm_gateway.suggestions import nesting_hint, variable_hint
 from llm_gateway.workers import LIGHT_BYTES, NotQuick
 
@@ -63,12 +64,14 @@ class Prompt:
         """The same, given up at once if it takes more than a few milliseconds.
 
         Raises:
-            NotQuick: It does, or a value does not fit, which takes longer to explain.
-            MissingVariables, InvalidVariables: As `render`.
+            NotQuick: It does, or a value is missing or does not fit, which takes longer to explain.
+            InvalidVariables: As `render`.
         """
         if not is_small(variables, _SMALL_VALUES, LIGHT_BYTES):
             raise NotQuick
-        filled = self._filled(variables)
+        filled = merged(self.front.defaults, variables)
+        if self._missing(filled):
+            raise NotQuick
         if self.input_schema is not None and not self.input_schema.quickly_fits(filled):
             raise NotQuick
         try:
@@ -78,10 +81,12 @@ class Prompt:
 
     def _filled(self, variables: Mapping[str, Json]) -> dict[str, Json]:
         filled = merged(self.front.defaults, variables)
-        missing = [name for name in self.required_variables if not _has(filled, name.split("."))]
-        if missing:
+        if missing := self._missing(filled):
             raise MissingVariables(missing, variable_hint(missing, variables))
         return filled
+
+    def _missing(self, filled: Mapping[str, Json]) -> list[str]:
+        return [name for name in self.required_variables if not _has(filled, name.split("."))]
 
 
 def parse_prompt(path: str, version: str, data: bytes, partials: Mapping[str, bytes] | None = None) -> Prompt:

@@ -1,1 +1,1 @@
-"""One file per vendor; vendor types and vendor errors end here."""
+"""One folder for each vendor of models; the vendor's types and errors end there."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from llm_gateway.errors import ConfigurationError, GatewayError
-from llm_gateway.provider_errors import ProviderError
+from llm_gateway.models.errors import ProviderError
 
 _TIMEOUT_S = 5.0
 _FIRST_WAIT_S = 1.0

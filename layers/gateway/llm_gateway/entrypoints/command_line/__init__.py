@@ -1,1 +1,1 @@
-"""The prompt author's command line."""
+"""`llm-gateway`: commands for prompt authors, for operators, and for running the process."""

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line import calling, files, keys, serving, usage, usage_ledger, versions
+from llm_gateway.entrypoints.command_line import call, keys, prompts, serve, usage, usage_ledger, versions
 from llm_gateway.entrypoints.command_line.output import fail
-from llm_gateway.entrypoints.command_line.places import (
+from llm_gateway.entrypoints.command_line.stores import (
     KeyStores,
     Place,
     Places,
@@ -101,14 +101,14 @@ def create_app(
         context.obj = Places(lambda: opened(there), usage_there, lambda: opened_keys(there))
 
     for command in (
-        files.lint, files.render, files.push,
+        prompts.lint, prompts.render, prompts.push,
         versions.list_prompts, versions.show, versions.history,
         versions.diff, versions.label, versions.rollback,
     ):  # fmt: skip
         app.command(command.__name__.partition("_")[0])(command)
-    app.command()(serving.serve)
-    app.command()(serving.health)
-    app.command()(calling.call)
+    app.command()(serve.serve)
+    app.command()(serve.health)
+    app.command()(call.call)
     app.add_typer(_usage_commands(), name="usage")
     app.add_typer(_key_commands(), name="keys")
     return app

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llm_gateway.access import METHODS, Scopes
+from llm_gateway.access.caller import METHODS, Scopes
 from llm_gateway.errors import InvalidParameter, InvalidPath
-from llm_gateway.prompts.path import EXTENSIONS, check_path, has_extension
+from llm_gateway.prompts.files.path import EXTENSIONS, check_path, has_extension
 from llm_gateway.suggestions import did_you_mean
 
 

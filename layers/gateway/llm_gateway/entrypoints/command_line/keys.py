@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from llm_gateway.access import METHODS, Scopes, scopes_from
+from llm_gateway.access.caller import METHODS, Scopes, scopes_from
+from llm_gateway.access.keys import GatewayKey
+from llm_gateway.api.fields import ServiceName
 from llm_gateway.entrypoints.command_line.key_scopes import (
     allowed,
     check_method,
@@ -20,10 +22,9 @@ from llm_gateway.entrypoints.command_line.key_scopes import (
     is_wide,
 )
 from llm_gateway.entrypoints.command_line.output import fail, note, say, show_json, show_table
-from llm_gateway.entrypoints.command_line.places import KeyStores
+from llm_gateway.entrypoints.command_line.stores import KeyStores
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.keys import GatewayKey
-from llm_gateway.wire.fields import ServiceName, to_iso
+from llm_gateway.formats import to_iso
 
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"([1-9]\d{0,4})([hdw])")

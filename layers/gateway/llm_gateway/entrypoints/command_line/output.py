@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
 
 _PIPE_WIDTH = 160
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}

@@ -12,13 +12,26 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_gateway.entrypoints.command_line.files import AsJson
 from llm_gateway.entrypoints.command_line.output import say, show_json, show_table
-from llm_gateway.entrypoints.command_line.places import UsageStores
-from llm_gateway.entrypoints.command_line.ranges import MOST_DAYS, OptionalEnd, OptionalStart, recent_range
+from llm_gateway.entrypoints.command_line.prompts import AsJson
+from llm_gateway.entrypoints.command_line.stores import UsageStores
+from llm_gateway.entrypoints.command_line.time_ranges import (
+    MOST_DAYS,
+    OptionalEnd,
+    OptionalStart,
+    recent_range,
+)
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.rollup import RollupStore, Totals, UsageQuestion, UsageRow, answer, ceil_hour, floor_hour
-from llm_gateway.wire.fields import to_decimal_text, to_iso
+from llm_gateway.formats import to_decimal_text, to_iso
+from llm_gateway.usage.rollups import (
+    RollupStore,
+    Totals,
+    UsageQuestion,
+    UsageRow,
+    answer,
+    ceil_hour,
+    floor_hour,
+)
 
 _BAR = 24
 _NUMBERS = ("calls", "errors", "tokens in", "tokens out", "cost USD")

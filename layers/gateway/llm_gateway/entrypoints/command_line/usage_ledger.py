@@ -15,11 +15,11 @@ from typing import Annotated, TextIO
 import typer
 
 from llm_gateway.entrypoints.command_line.output import fail, say, show_table
-from llm_gateway.entrypoints.command_line.places import UsageStores
-from llm_gateway.entrypoints.command_line.ranges import EndOption, StartOption, read_range
-from llm_gateway.entrypoints.ledger_export import csv_writer, export_ledger, json_writer
-from llm_gateway.rebuild import Drift, Rebuild, RebuildReport, Span, closed_spans
-from llm_gateway.wire.fields import to_decimal_text, to_iso
+from llm_gateway.entrypoints.command_line.stores import UsageStores
+from llm_gateway.entrypoints.command_line.time_ranges import EndOption, StartOption, read_range
+from llm_gateway.formats import to_decimal_text, to_iso
+from llm_gateway.usage.export import csv_writer, export_ledger, json_writer
+from llm_gateway.usage.rebuild import Drift, Rebuild, RebuildReport, Span, closed_spans
 
 
 class Format(StrEnum):
@@ -102,7 +102,7 @@ def recover(
 
 
 async def _recovered(stores: UsageStores, lines: Iterable[str]) -> tuple[int, list[int]]:
-    from llm_gateway.entrypoints.log_recovery import record_of_line  # loads AWS's SDK
+    from llm_gateway.usage.recovery import record_of_line
 
     written, damaged = 0, list[int]()
     for number, line in enumerate(lines, start=1):

@@ -10,16 +10,24 @@ from typing import Annotated
 
 import typer
 
-from llm_gateway.entrypoints.command_line.files import AsJson
+from llm_gateway.api.prompts import PromptMetadata, PromptSummary
 from llm_gateway.entrypoints.command_line.output import say, show_diff, show_json, show_table
-from llm_gateway.entrypoints.command_line.places import PromptStores
+from llm_gateway.entrypoints.command_line.prompts import AsJson
+from llm_gateway.entrypoints.command_line.stores import PromptStores
 from llm_gateway.errors import InvalidParameter, PromptNotFound
-from llm_gateway.models import Labels, PromptEntry, Revision, Shares, own_version
-from llm_gateway.prompts.labels import LabelMove, before_last_move, check_label, moved, shares_of, written
-from llm_gateway.prompts.listing import find_entry
-from llm_gateway.prompts.path import check_directory
-from llm_gateway.wire.fields import to_iso
-from llm_gateway.wire.prompts import PromptMetadata, PromptSummary
+from llm_gateway.formats import to_iso
+from llm_gateway.prompts.catalogue.entries import PromptEntry, Revision, own_version
+from llm_gateway.prompts.catalogue.labels import (
+    LabelMove,
+    before_last_move,
+    check_label,
+    moved,
+    shares_of,
+    written,
+)
+from llm_gateway.prompts.catalogue.listing import find_entry
+from llm_gateway.prompts.catalogue.shares import Labels, Shares
+from llm_gateway.prompts.files.path import check_directory
 
 PromptPath = Annotated[str, typer.Argument(help="Path of the prompt.", show_default=False)]
 _PAGE = 200

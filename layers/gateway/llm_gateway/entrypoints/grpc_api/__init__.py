@@ -1,1 +1,1 @@
-"""The gRPC API: the same calls, over the contract in proto/."""
+"""The gRPC API: the contract of proto/ in front of the same calls."""

@@ -14,8 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from typing_extensions import override
 
-from llm_gateway.access import OPEN, Caller, Callers, Method
-from llm_gateway.call_limit import CallLimit
+from llm_gateway.access.caller import Caller, Callers, Method
+from llm_gateway.calls.admission import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api import status
 from llm_gateway.errors import (
@@ -26,7 +26,7 @@ from llm_gateway.errors import (
     RequestTimedOut,
     internal_error,
 )
-from llm_gateway.models import TIMEOUT_RANGE_S
+from llm_gateway.models.options import TIMEOUT_RANGE_S
 
 if TYPE_CHECKING:
     from llm_gateway.entrypoints.http.boundary import RequestObserver
@@ -60,7 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     Args:
         service: Full name of the service.
         observer: Logs and metrics.
-        callers: Tells who calls; None lets everybody in.
+        callers: Authenticates callers.
         limiter: Places for calls.
         message_timeout_s: Longest that a message may take after its headers.
     """
@@ -69,7 +69,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self,
         service: str,
         observer: RequestObserver,
-        callers: Callers | None,
+        callers: Callers,
         limiter: CallLimit,
         message_timeout_s: float,
     ) -> None:
@@ -155,10 +155,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return message
 
     async def _caller(self, method: str, context: Context) -> Caller:
-        authorization = _authorization(context)
-        if self._callers is None:
-            return OPEN
-        caller = await self._callers.authenticate(authorization)
+        caller = await self._callers.authenticate(_authorization(context))
         caller.permit(cast("Method", method.removeprefix(self._prefix)))
         return caller
 

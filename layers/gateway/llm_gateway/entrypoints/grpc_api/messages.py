@@ -22,9 +22,9 @@ from pydantic import BaseModel
 
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2 import LabelShares
 from llm_gateway.errors import InvalidParameter
-from llm_gateway.json_bounds import MAX_VALUES
-from llm_gateway.models import Json
-from llm_gateway.wire.fields import to_decimal_text
+from llm_gateway.formats import to_decimal_text
+from llm_gateway.json_schema.value_bounds import MAX_VALUES
+from llm_gateway.json_schema.values import Json
 
 M = TypeVar("M", bound=Message)
 
@@ -36,6 +36,7 @@ _JSON = ("google.protobuf.Struct", "google.protobuf.Value")
 _MOST_INT = 2**63 - 1
 _EXACT = 2**53  # up to here a double holds every whole number
 _LARGEST = int(sys.float_info.max)
+_LONGEST_PLACE = 200
 _DEEPEST = 30  # a level of JSON is up to three of protobuf, whose readers stop at a hundred
 
 
@@ -104,7 +105,7 @@ class _Reader:
         self._left = MAX_VALUES
 
     def object(self, struct: Struct, place: str) -> dict[str, Json]:
-        return {name: self._json(value, f"{place}.{name}") for name, value in struct.fields.items()}
+        return {name: self._json(value, _inside(place, name)) for name, value in struct.fields.items()}
 
     def _json(self, value: Value, place: str) -> Json:
         self._left -= 1
@@ -122,8 +123,13 @@ class _Reader:
             case "struct_value":
                 return self.object(value.struct_value, place)
             case "list_value":
-                return [self._json(item, f"{place}.{n}") for n, item in enumerate(value.list_value.values)]
+                return [self._json(item, _inside(place, n)) for n, item in enumerate(value.list_value.values)]
         raise _bad(place, "must have a value; null is one of its own")
+
+
+def _inside(place: str, step: str | int) -> str:
+    """The place one level further in, as long as a message shows; a name may be as long as the request."""
+    return f"{place}.{step}"[:_LONGEST_PLACE]
 
 
 def _too_many(place: str) -> InvalidParameter:
@@ -140,8 +146,8 @@ def _number(value: float, place: str) -> int | float:
 
 def _bad(place: str, rule: str) -> InvalidParameter:
     # Names in a schema are the caller's own text, as those of variables, which logs know to leave out.
-    param = place[:200] if place.startswith("variables.") else "output.schema"
-    return InvalidParameter(f"'{place[:200]}' {rule}.", param=param)
+    param = place if place.startswith("variables.") else "output.schema"
+    return InvalidParameter(f"'{place[:_LONGEST_PLACE]}' {rule}.", param=param)
 
 
 def _fill(message: Message, fields: Mapping[str, Any]) -> None:

@@ -9,16 +9,16 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from llm_gateway.access import Callers
-from llm_gateway.call_limit import CallLimit
+from llm_gateway.access.caller import Callers
+from llm_gateway.calls.admission import CallLimit
+from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.entrypoints.grpc_api import health
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
 from llm_gateway.entrypoints.grpc_api.interceptors import CallInterceptor
 from llm_gateway.entrypoints.grpc_api.servicer import SERVICE, GatewayServicer
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.idempotency import CallsPrompts
-from llm_gateway.prompts.catalogue import PromptIndex
-from llm_gateway.rollup import RollupStore
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
+from llm_gateway.usage.rollups import RollupStore
 from llm_gateway.workers import INLINE, Workers
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class GrpcServices:
         prompt_index: ListPrompts and GetPromptMetadata.
         rollups: GetUsageStats.
         observer: Logs and metrics.
-        callers: Tells who calls; None lets everybody in.
+        callers: Authenticates callers.
         limiter: Places for calls, shared with the other entrances of the process.
         workers: Read and write messages that are large.
     """
@@ -52,7 +52,7 @@ class GrpcServices:
     prompt_index: PromptIndex
     rollups: RollupStore
     observer: RequestObserver
-    callers: Callers | None
+    callers: Callers
     limiter: CallLimit
     workers: Workers = INLINE
 

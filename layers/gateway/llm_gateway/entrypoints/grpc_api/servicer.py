@@ -9,19 +9,19 @@ from google.protobuf.message import Message
 from pydantic import BaseModel
 from typing_extensions import override
 
+from llm_gateway.api.calls import CallRequest
+from llm_gateway.api.prompts import ListQuery, list_prompts, prompt_metadata
+from llm_gateway.api.usage import UsageQuery, usage_stats
+from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2_grpc
 from llm_gateway.entrypoints.grpc_api.interceptors import ASKED
 from llm_gateway.entrypoints.grpc_api.messages import fields_of, message_of
-from llm_gateway.entrypoints.prompt_queries import ListQuery, list_prompts, prompt_metadata
-from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
 from llm_gateway.errors import InvalidRequest
-from llm_gateway.idempotency import CallsPrompts
-from llm_gateway.models import TIMEOUT_RANGE_S
-from llm_gateway.prompts.catalogue import PromptIndex
-from llm_gateway.rollup import RollupStore
+from llm_gateway.models.options import TIMEOUT_RANGE_S
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
+from llm_gateway.usage.rollups import RollupStore
 from llm_gateway.validation import validated
-from llm_gateway.wire.calls import CallRequest
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 if TYPE_CHECKING:

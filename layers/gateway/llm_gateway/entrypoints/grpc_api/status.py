@@ -10,10 +10,12 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
-from llm_gateway import access_errors, errors, provider_errors
+from llm_gateway import errors
+from llm_gateway.access import errors as access_errors
 from llm_gateway.entrypoints.grpc_api.messages import JSON_NAMES
 from llm_gateway.errors import GatewayError
-from llm_gateway.models import Json
+from llm_gateway.json_schema.values import Json
+from llm_gateway.models import errors as provider_errors
 
 DOMAIN = "llm-gateway"
 DETAILS_TRAILER = "grpc-status-details-bin"

@@ -1,1 +1,1 @@
-"""The HTTP API: one router for each endpoint, mounted alone in a Lambda or together in a server."""
+"""The HTTP API as ASGI: the same routes alone in a Lambda and together in a process."""

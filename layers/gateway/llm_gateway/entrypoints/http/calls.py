@@ -11,8 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llm_gateway.api.calls import IDEMPOTENCY_KEY, CallRequest
+from llm_gateway.bootstrap.settings import Settings
+from llm_gateway.calls.idempotency import CallsPrompts
 from llm_gateway.deadline import Deadline
-from llm_gateway.entrypoints.direct_invoke import lambda_time_left
+from llm_gateway.entrypoints.aws_lambda.invoke import lambda_time_left
 from llm_gateway.entrypoints.http.boundary import (
     RequestBoundary,
     RequestObserver,
@@ -22,11 +25,8 @@ from llm_gateway.entrypoints.http.boundary import (
 from llm_gateway.entrypoints.http.callers import RequestCallers
 from llm_gateway.entrypoints.http.json_body import read_body
 from llm_gateway.errors import InvalidParameter, RequestTimedOut
-from llm_gateway.idempotency import CallsPrompts
-from llm_gateway.models import TIMEOUT_RANGE_S
-from llm_gateway.settings import Settings
+from llm_gateway.models.options import TIMEOUT_RANGE_S
 from llm_gateway.validation import decode_json, validated
-from llm_gateway.wire.calls import IDEMPOTENCY_KEY, CallRequest
 from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
 
 PATH = "/v1/call"

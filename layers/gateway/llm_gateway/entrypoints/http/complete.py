@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
-from llm_gateway.access import OPEN, Caller
+from llm_gateway.access.caller import OPEN, Caller
+from llm_gateway.api.calls import CallRequest, CallResponse
+from llm_gateway.api.health import ErrorBody
 from llm_gateway.entrypoints.http import calls, health, models, prompts, usage
 from llm_gateway.entrypoints.http.app import create_app
 from llm_gateway.entrypoints.http.callers import HeaderCallers, RequestCallers
-from llm_gateway.wire.answers import ErrorBody
-from llm_gateway.wire.calls import CallRequest, CallResponse
 
 if TYPE_CHECKING:
-    from llm_gateway.bootstrap import Parts
-    from llm_gateway.idempotency import CallsPrompts
-    from llm_gateway.settings import Settings
+    from llm_gateway.bootstrap.services import Parts
+    from llm_gateway.bootstrap.settings import Settings
+    from llm_gateway.calls.idempotency import CallsPrompts
     from llm_gateway.workers import Workers
 
 _OPEN_PATHS = {"/health", "/health/ready"}

@@ -10,8 +10,8 @@ from typing import Protocol
 from fastapi import APIRouter, Response
 
 from llm_gateway import __version__
+from llm_gateway.api.health import Health, Readiness
 from llm_gateway.errors import GatewayError
-from llm_gateway.wire.answers import Health, Readiness
 
 Check = Callable[[], Awaitable[object]]
 _CHECK_TIMEOUT_S = 2.0

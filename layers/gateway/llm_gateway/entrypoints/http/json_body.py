@@ -9,10 +9,10 @@ from starlette.requests import ClientDisconnect, Request
 from llm_gateway.errors import BodyTooLarge, CallCancelled, UnsupportedMediaType
 
 _UTF_8 = {"utf-8", "utf8"}
-_TCHARS = r"[\w!#$%&'*+.^`|~-]++"
+_WORD = r"[\w!#$%&'*+.^`|~-]++"
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _PARAMETER = re.compile(
-    rf"[ \t]*+(?:(?P<name>{_TCHARS})[ \t]*+=[ \t]*+(?P<value>{_TCHARS}|{_QUOTED})[ \t]*+)?(?:;|\Z)", re.ASCII
+    rf"[ \t]*+(?:(?P<name>{_WORD})[ \t]*+=[ \t]*+(?P<value>{_WORD}|{_QUOTED})[ \t]*+)?(?:;|\Z)", re.ASCII
 )
 
 

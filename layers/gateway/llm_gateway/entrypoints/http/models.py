@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
+from llm_gateway.api.models import ModelInfo, ModelList
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
-from llm_gateway.model_catalogue import ModelCatalogue
-from llm_gateway.wire.models import ModelInfo, ModelList
+from llm_gateway.models.catalogue import ModelCatalogue
 
 
 def router(catalogue: ModelCatalogue, default_model: str, callers: RequestCallers) -> APIRouter:

@@ -6,13 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from llm_gateway.access import Caller
-from llm_gateway.entrypoints import prompt_queries
+from llm_gateway.access.caller import Caller
+from llm_gateway.api import prompts
+from llm_gateway.api.prompts import ListQuery, PromptList, PromptMetadata
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
-from llm_gateway.entrypoints.prompt_queries import ListQuery
 from llm_gateway.errors import RouteNotFound
-from llm_gateway.prompts.catalogue import PromptIndex
-from llm_gateway.wire.prompts import PromptList, PromptMetadata
+from llm_gateway.prompts.catalogue.catalogue import PromptIndex
 
 
 def list_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
@@ -23,7 +22,7 @@ def list_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
     @routes.get("/v1/prompts", operation_id="ListPrompts")
     async def list_prompts(query: Annotated[ListQuery, Query()], caller: Caller = known) -> PromptList:
         """List the prompts within the caller's reach, with their basic metadata, in path order."""
-        return await prompt_queries.list_prompts(index, query, caller)
+        return await prompts.list_prompts(index, query, caller)
 
     @routes.get("/v1/prompts/", include_in_schema=False)
     async def no_prompt() -> None:
@@ -44,6 +43,6 @@ def metadata_router(index: PromptIndex, callers: RequestCallers) -> APIRouter:
         caller: Caller = known,
     ) -> PromptMetadata:
         """Describe a prompt: variables, schema, parameters, versions, labels, size; never its text."""
-        return await prompt_queries.prompt_metadata(index, path, caller)
+        return await prompts.prompt_metadata(index, path, caller)
 
     return routes

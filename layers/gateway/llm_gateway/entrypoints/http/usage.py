@@ -6,11 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from llm_gateway.access import Caller
+from llm_gateway.access.caller import Caller
+from llm_gateway.api.usage import UsageQuery, UsageStats, usage_stats
 from llm_gateway.entrypoints.http.callers import RequestCallers, permitted
-from llm_gateway.entrypoints.usage_queries import UsageQuery, usage_stats
-from llm_gateway.rollup import RollupStore
-from llm_gateway.wire.usage import UsageStats
+from llm_gateway.usage.rollups import RollupStore
 
 
 def router(rollups: RollupStore, callers: RequestCallers) -> APIRouter:

@@ -1,1 +1,1 @@
-"""The gateway as one process: HTTP and gRPC, prompts from a folder, usage in a file."""
+"""The gateway as one process, from its start to its drained stop."""

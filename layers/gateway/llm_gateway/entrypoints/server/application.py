@@ -2,51 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, FastAPI, Response
 
-from llm_gateway.access import Caller
-from llm_gateway.call_limit import CallLimit
-from llm_gateway.deadline import Deadline
+from llm_gateway.bootstrap.local import LocalParts
+from llm_gateway.calls.admission import LimitedCalls
 from llm_gateway.entrypoints.http.complete import complete_app
-from llm_gateway.errors import Overloaded
-from llm_gateway.idempotency import CallsPrompts
-from llm_gateway.local_parts import LocalParts
-from llm_gateway.prometheus import CONTENT_TYPE, PrometheusMetrics
-from llm_gateway.wire.calls import CallRequest, CallResponse
-
-
-class LimitedCalls:
-    """Answers so many calls at once and no more; see CallsPrompts.
-
-    Args:
-        calls: Answers them.
-        limit: The places there are.
-    """
-
-    def __init__(self, calls: CallsPrompts, limit: CallLimit) -> None:
-        self._calls = calls
-        self._limit = limit
-
-    async def call_prompt(
-        self, request: CallRequest, request_id: str, time_left: Deadline, caller: Caller
-    ) -> CallResponse:
-        """Answer a call.
-
-        Raises:
-            Overloaded: There is no place left, or the call was cut off because the process ends.
-            GatewayError: As Gateway.call_prompt.
-        """
-        with self._limit.place():
-            try:
-                return await self._calls.call_prompt(request, request_id, time_left, caller)
-            except asyncio.CancelledError:
-                if not self._limit.closed:
-                    raise
-                raise Overloaded(
-                    "The call was cut off as this process of the gateway ends; it may have been paid for."
-                ) from None
+from llm_gateway.telemetry.prometheus import CONTENT_TYPE, PrometheusMetrics
 
 
 def application(parts: LocalParts) -> FastAPI:

@@ -6,7 +6,7 @@ import http.client
 import ssl
 import sys
 
-from llm_gateway.settings import Settings
+from llm_gateway.bootstrap.settings import Settings
 
 _TIMEOUT_S = 4.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104

@@ -7,6 +7,7 @@ still ambiguous or endless, and answers all of that in the gateway's one error s
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import httptools
@@ -251,15 +252,16 @@ class HttpConnection(HttpToolsProtocol):
         """Write an error without an application, and close once the peer has read it."""
         request_id, answer = refusal(error, self.server_state.default_headers)
         self.transport.write(answer)
-        self._linger()
         self._observer.refused(error, request_id)
         self._observer.served("other", "unknown", error.status, 0.0, request_id)
+        self._linger()
 
     def _linger(self) -> None:
         """Close our half, and the other once the peer has had the time to read."""
         self._unset_keepalive_if_required()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # the peer has left, with a reset, before it read the answer
+                self.transport.write_eof()
         self._awaiting.start(_LINGER_S, self.transport.abort)
 
     def _make_room(self) -> bool:

@@ -11,10 +11,10 @@ import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.entrypoints.server.connection_limits import ConnectionLimits, ConnectionObserver
 from llm_gateway.entrypoints.server.http_connection import HttpConnection
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.settings import Settings
 
 _BACKLOG = 2048
 _LAST_WORDS_S = 1.0  # to tell the callers of cancelled requests

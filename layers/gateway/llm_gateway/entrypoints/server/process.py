@@ -12,13 +12,13 @@ from pathlib import Path
 import grpc
 
 from llm_gateway import __version__
+from llm_gateway.adapters.local.prompt_watcher import keep_indexed
+from llm_gateway.bootstrap.local import LocalParts
+from llm_gateway.bootstrap.settings import Settings
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
 from llm_gateway.entrypoints.server.application import application
 from llm_gateway.entrypoints.server.http_server import HttpServer
 from llm_gateway.entrypoints.server.startup import check, files_open_to_others
-from llm_gateway.local_parts import LocalParts
-from llm_gateway.settings import Settings
-from llm_gateway.stores.watching import keep_indexed
 
 _POLL_S = 0.05
 _LAST_WORDS_S = 1.0  # for answers that are on their way to the caller

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from llm_gateway.errors import ConfigurationError, GatewayError
-from llm_gateway.local_parts import LocalParts
+from llm_gateway.adapters.local.local_file import is_file
+from llm_gateway.bootstrap.local import LocalParts
+from llm_gateway.bootstrap.settings import FOR_TRYING, Settings, process_environment
+from llm_gateway.errors import ConfigurationError, GatewayError, StoreUnavailable
 from llm_gateway.providers.http_environment import environment_faults
-from llm_gateway.settings import FOR_TRYING, Settings, process_environment
-from llm_gateway.stores.key_text import KeyFault, key_in
+from llm_gateway.providers.key_text import KeyFault, key_in
 
 T = TypeVar("T")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -36,7 +37,7 @@ def check(parts: LocalParts) -> None:
         *_outbound(parts),
         *_told_by(lambda: parts.model_catalogue),
         *_told_by(lambda: parts.budgets),
-        *_told_by(lambda: parts.usage_file, f"LLM_GATEWAY_USAGE_FILE: '{parts.usage_path}' cannot be used. "),
+        *_usage_file(parts),
     ]
     if not problems:
         problems += [*_told_by(lambda: _check_model(parts)), *_default_key(parts)]
@@ -51,19 +52,30 @@ def files_open_to_others(parts: LocalParts) -> Iterator[tuple[Path, str]]:
     if keys is not None:
         owned += [Path(keys), parts.pepper_path]
     for file in owned:
-        if file.is_file() and (mode := stat.S_IMODE(file.stat().st_mode)) & _OTHERS:
+        if is_file(file) and (mode := stat.S_IMODE(file.stat().st_mode)) & _OTHERS:
             yield file, f"{mode:04o}"
+
+
+def _usage_file(parts: LocalParts) -> Iterator[str]:
+    try:
+        _ = parts.usage_file
+    except StoreUnavailable as error:
+        cause = error.__cause__
+        reason = (
+            error.message.rstrip(".") if cause is None else getattr(cause, "strerror", None) or str(cause)
+        )
+        yield f"LLM_GATEWAY_USAGE_FILE: '{parts.usage_path}' cannot be used: {reason}."
 
 
 def _prompts(settings: Settings) -> Iterator[str]:
     folder = settings.prompt_folder
     if folder is None:
         yield "Set LLM_GATEWAY_PROMPT_FOLDER (or --prompt-folder) to the folder of the prompts."
-    elif not Path(folder).is_dir():
-        yield f"LLM_GATEWAY_PROMPT_FOLDER: '{folder}' is no folder."
     else:
         try:
             next(Path(folder).iterdir(), None)
+        except (FileNotFoundError, NotADirectoryError):
+            yield f"LLM_GATEWAY_PROMPT_FOLDER: '{folder}' is no folder."
         except OSError as error:
             yield f"LLM_GATEWAY_PROMPT_FOLDER: '{folder}' cannot be read: {error.strerror}."
 
@@ -96,9 +108,12 @@ def _tls(settings: Settings) -> Iterator[str]:
     if certificate is None or key is None:
         yield "Set both LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE, or neither."
         return
-    missing = [file for file in (certificate, key) if not Path(file).is_file()]
+    missing = [file for file in (certificate, key) if not is_file(file)]
     if missing:
-        yield f"LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE: there is no '{missing[0]}'."
+        yield (
+            "LLM_GATEWAY_TLS_CERTIFICATE_FILE and LLM_GATEWAY_TLS_KEY_FILE: there is no "
+            f"'{missing[0]}' that this process may read."
+        )
         return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
@@ -182,7 +197,10 @@ def _default_key(parts: LocalParts) -> Iterator[str]:
             "nothing LLM_GATEWAY_TEST_MODE=true."
         )
     elif not key_in(asyncio.run(_awaited(parts.provider_keys())), provider):
-        yield f"The provider keys have none for '{provider}', the provider of LLM_GATEWAY_DEFAULT_MODEL."
+        yield (
+            f"{_key_setting(parts.settings)} holds no key for '{provider}', the provider of "
+            "LLM_GATEWAY_DEFAULT_MODEL."
+        )
 
 
 def _key_setting(settings: Settings) -> str | None:
@@ -197,7 +215,8 @@ def _outbound(parts: LocalParts) -> Iterator[str]:
         return
     faults = list(environment_faults(process_environment()))
     yield from faults
-    if not faults:
+    models_wrong = any(_told_by(lambda: parts.model_catalogue))  # which has a sentence of its own
+    if not faults and not models_wrong:
         yield from _told_by(parts.check_outbound)
 
 

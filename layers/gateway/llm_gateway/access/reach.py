@@ -1,0 +1,102 @@
+"""Which prompts a caller may see: what its key's prompt scopes open, and nothing about the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llm_gateway.prompts.catalogue.entries import PromptEntry
+
+PROMPT_EXTENSIONS = (".prompt", ".md", ".txt")
+"""How the name of a prompt's file ends."""
+
+HIDDEN = "a file outside of your key's prompts"
+_EXTENSION = "|".join(re.escape(extension) for extension in PROMPT_EXTENSIONS)
+_FILE_NAME = re.compile(rf"'([^']*(?:{_EXTENSION}))'|([^\s':,]+(?:{_EXTENSION}))(?![\w.])")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The prompts that a caller may see and call.
+
+    Attributes:
+        bounds: `support/` opens what lies below it, `support/reply.prompt` this file alone; anything else
+            is a beginning of paths, which only keys made by earlier versions have. None is no bound.
+    """
+
+    bounds: tuple[str, ...] | None = None
+
+    def holds(self, path: str) -> bool:
+        """True if the prompt at exactly `path` may be seen."""
+        return self.bounds is None or any(_opens(bound, path) for bound in self.bounds)
+
+    def may_name(self, name: str) -> bool:
+        """True if `name`, with or without extension, could be a prompt that may be seen.
+
+        The answer depends on the bounds alone, so it tells nothing of what there is.
+        """
+        return any(self.holds(path) for path in candidates(name))
+
+    def ranges(self, directory: str) -> list[str]:
+        """Bounds that together hold what may be seen below `directory`, in order, none within another."""
+        below = f"{directory}/" if directory else ""
+        if self.bounds is None:
+            return [below]
+        inner = {bound if bound.startswith(below) else below for bound in self.bounds if _meet(bound, below)}
+        return sorted(bound for bound in inner if not any(_covers(other, bound) for other in inner - {bound}))
+
+    def redacted(self, text: str, hidden: Iterable[str] = ()) -> str:
+        """A message without the names of files that may not be seen.
+
+        Args:
+            text: The message.
+            hidden: Files that it may name in any form.
+        """
+        if self.bounds is None:
+            return text
+        for path in sorted((path for path in hidden if not self.holds(path)), key=len, reverse=True):
+            text = text.replace(f"'{path}'", HIDDEN).replace(path, HIDDEN)
+        return _FILE_NAME.sub(self._shown, text)
+
+    def shown(self, entry: PromptEntry) -> PromptEntry:
+        """The entry without the names of partials that may not be seen."""
+        if self.bounds is None:
+            return entry
+        return replace(
+            entry,
+            partials={path: version for path, version in entry.partials.items() if self.holds(path)},
+            error=None if entry.error is None else self.redacted(entry.error, entry.partials),
+            warnings=tuple(self.redacted(warning, entry.partials) for warning in entry.warnings),
+        )
+
+    def _shown(self, found: re.Match[str]) -> str:
+        return found.group(0) if self.holds(found.group(1) or found.group(2)) else HIDDEN
+
+
+EVERYTHING = Reach()
+"""No bound."""
+
+
+def candidates(name: str) -> tuple[str, ...]:
+    """The paths that `name` can stand for."""
+    return (name,) if _is_file(name) else tuple(name + extension for extension in PROMPT_EXTENSIONS)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(PROMPT_EXTENSIONS)
+
+
+def _opens(bound: str, path: str) -> bool:
+    return path == bound if _is_file(bound) else path.startswith(bound)
+
+
+def _meet(bound: str, below: str) -> bool:
+    """True if a bound opens something below a directory, or all of it."""
+    return bound.startswith(below) or _covers(bound, below)
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    return not _is_file(wide) and narrow.startswith(wide)

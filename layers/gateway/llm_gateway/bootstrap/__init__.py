@@ -1,0 +1,1 @@
+"""The composition root: settings in, services out; each is built once and only if asked for."""

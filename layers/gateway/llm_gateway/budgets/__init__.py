@@ -1,0 +1,1 @@
+"""What each service may spend: reserved before a call, settled after it."""

@@ -1,0 +1,1 @@
+"""Lambda: one function for each endpoint and for each event of AWS."""

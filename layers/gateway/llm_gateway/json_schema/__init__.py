@@ -1,0 +1,1 @@
+"""JSON values and JSON Schema: how large they may be, compiled once, applied without quoting a value."""

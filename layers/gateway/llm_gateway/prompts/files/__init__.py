@@ -1,0 +1,1 @@
+"""A prompt file as text: its path, its front matter, and the partials it includes."""

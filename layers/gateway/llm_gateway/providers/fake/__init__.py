@@ -1,0 +1,1 @@
+"""A provider that answers without a vendor, for test mode."""

@@ -1,0 +1,1 @@
+"""OpenAI, and every vendor that speaks OpenAI's Chat Completions API."""

@@ -1,1 +1,0 @@
-"""What callers send and get: the pydantic models of every entrance, one module for each kind of call."""
