@@ -435,6 +435,17 @@ def test_a_message_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     run(Plan(tmp_path, options={"body_timeout_s": 0.2}), scenario)
 
 
+def test_strangers_that_send_no_message_take_no_place_from_callers(tmp_path: Path) -> None:
+    async def scenario(at: House) -> None:
+        silent = at.channel.stream_unary(f"/{SERVICE}/CallPrompt")
+        told = await asyncio.gather(*(refusal(silent()) for _ in range(3)))
+        assert {error.info.reason for error in told} == {"unauthorized"}
+        assert (await at.stub.CallPrompt(call(), metadata=GOOD)).text
+
+    options = {"body_timeout_s": 0.5, "max_calls": 4}
+    run(Plan(tmp_path, callers=OneKey(Scopes()), options=options), scenario)
+
+
 @pytest.mark.parametrize("open_door", [True, False])
 def test_two_credentials_are_refused(tmp_path: Path, open_door: bool) -> None:
     async def scenario(at: House) -> None:

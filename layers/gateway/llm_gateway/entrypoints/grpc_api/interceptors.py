@@ -126,9 +126,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The answer, or what the client is told instead."""
         time_left = _time_left(context)
         try:
+            caller = await self._caller(method, context)  # a stranger is not waited for, nor read
             message = await self._message(context)
             with self._limiter.place():
-                caller = await self._caller(method, context)
                 ASKED.set(Asked(request_id, time_left, caller))
                 return await handler.unary_unary(_read(handler, message), context), None
         except GatewayError as error:
