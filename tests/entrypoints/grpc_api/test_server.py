@@ -22,6 +22,8 @@ from llm_gateway.calls.admission import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api.generated import llm_gateway_pb2 as pb
 from llm_gateway.entrypoints.grpc_api.generated.llm_gateway_pb2_grpc import LlmGatewayStub
+from llm_gateway.entrypoints.grpc_api.health import NAME, HealthService
+from llm_gateway.entrypoints.grpc_api.keyless import MOST_KEYLESS
 from llm_gateway.entrypoints.grpc_api.server import GrpcOptions, GrpcServer, GrpcServices
 from llm_gateway.errors import ConfigurationError, InvalidParameter
 from tests import upstream as loopback
@@ -433,6 +435,54 @@ def test_a_message_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
         assert (await at.stub.CallPrompt(call())).text
 
     run(Plan(tmp_path, options={"body_timeout_s": 0.2}), scenario)
+
+
+def test_strangers_that_send_no_message_take_no_place_from_callers(tmp_path: Path) -> None:
+    async def scenario(at: House) -> None:
+        silent: Any = at.channel.stream_unary(f"/{SERVICE}/CallPrompt")
+        told = await asyncio.gather(*(refusal(silent()) for _ in range(3)))
+        assert {error.info.reason for error in told} == {"unauthorized"}
+        assert (await at.stub.CallPrompt(call(), metadata=GOOD)).text
+
+    options = {"body_timeout_s": 0.5, "max_calls": 4}
+    run(Plan(tmp_path, callers=OneKey(Scopes()), options=options), scenario)
+
+
+def test_streams_without_a_key_leave_callers_their_places_and_the_oldest_gives_way(tmp_path: Path) -> None:
+    async def scenario(at: House) -> None:
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        watches = []
+        for _ in range(MOST_KEYLESS + 10):
+            watches.append(health(at).Watch(request))
+            assert (await watches[-1].read()).status == STATES.SERVING
+        silent: list[Any] = [at.channel.stream_unary(f"/{NAME}/Check")() for _ in range(10)]
+        await eventually(lambda: all(watch.done() for watch in watches[:10]))
+        assert (await at.stub.CallPrompt(call(), metadata=GOOD)).text
+        assert await state(at, SERVICE) == STATES.SERVING
+        await at.server.set_serving(False)
+        assert (await watches[-1].read()).status == STATES.NOT_SERVING
+        assert await asyncio.wait_for(watches[0].code(), 10) is grpc.StatusCode.UNAVAILABLE
+        for stream in (*watches, *silent):
+            stream.cancel()
+
+    run(Plan(tmp_path, callers=OneKey(Scopes()), options={"max_calls": MOST_KEYLESS + 15}), scenario)
+
+
+def test_a_watcher_that_does_not_read_keeps_no_other_from_the_news() -> None:
+    class Deaf:
+        async def write(self, _: object) -> None:
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        service = HealthService(SERVICE)
+        await service.set_serving(True)
+        watch = asyncio.create_task(service.Watch(health_pb2.HealthCheckRequest(service=SERVICE), Deaf()))
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(service.set_serving(False), 10)
+        service.end_watches()
+        await asyncio.wait_for(watch, 10)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("open_door", [True, False])

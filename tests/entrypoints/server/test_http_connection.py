@@ -285,6 +285,17 @@ def test_a_request_that_offers_an_upgrade_is_answered_with_its_body() -> None:
     play(scene)
 
 
+def test_an_upgrade_offered_over_http_1_0_is_declined_as_http_1_0() -> None:
+    """Which needs no `Host`, and after the answer has no connection left."""
+
+    async def scene(running: Edge) -> None:
+        offer = b"GET /headers HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        (answer,) = await running.ask(offer)
+        assert answer.status == 200
+
+    play(scene)
+
+
 def test_a_header_behind_the_body_is_no_header() -> None:
     async def scene(running: Edge) -> None:
         request = b"GET /headers HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"

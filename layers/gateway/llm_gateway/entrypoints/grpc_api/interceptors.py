@@ -18,6 +18,7 @@ from llm_gateway.access.caller import Caller, Callers, Method
 from llm_gateway.calls.admission import CallLimit
 from llm_gateway.deadline import Deadline
 from llm_gateway.entrypoints.grpc_api import status
+from llm_gateway.entrypoints.grpc_api.keyless import KeylessRpcs
 from llm_gateway.errors import (
     AmbiguousRequest,
     CallCancelled,
@@ -55,7 +56,7 @@ ASKED: ContextVar[Asked] = ContextVar("asked")
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Stands before the methods of one service; health and reflection pass by.
+    """Stands before the methods of one service; health and reflection need no key and are bounded in number.
 
     Args:
         service: Full name of the service.
@@ -79,6 +80,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._limiter = limiter
         self._message_timeout_s = message_timeout_s
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._keyless = KeylessRpcs(message_timeout_s)
 
     @override
     async def intercept_service(
@@ -88,8 +90,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """See grpc.aio.ServerInterceptor."""
         handler, method = await continuation(handler_call_details), handler_call_details.method
-        if handler is None or not method.startswith(self._prefix):
-            return handler
+        if handler is None:
+            return None
+        if not method.startswith(self._prefix):
+            return self._keyless.bounded(handler)
 
         async def answered(_: object, context: Context) -> Any:
             return await self._answered(method, handler, context)
@@ -126,9 +130,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The answer, or what the client is told instead."""
         time_left = _time_left(context)
         try:
+            caller = await self._caller(method, context)  # a stranger is not waited for, nor read
             message = await self._message(context)
             with self._limiter.place():
-                caller = await self._caller(method, context)
                 ASKED.set(Asked(request_id, time_left, caller))
                 return await handler.unary_unary(_read(handler, message), context), None
         except GatewayError as error:

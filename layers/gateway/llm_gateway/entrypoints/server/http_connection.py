@@ -210,7 +210,8 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+            version = self.parser.get_http_version().encode()
+            lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
             lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
             self.parser = httptools.HttpRequestParser(self)
             self.parser.feed_data(b"\r\n".join([*lines, b"", b""]) + data[offer.args[0] :])
