@@ -139,6 +139,12 @@ def test_of_a_bomb_no_more_is_decoded_than_an_answer_may_have_and_that_in_small_
     assert max(sizes) <= MAX_BODY_BYTES // 32
 
 
+def test_what_follows_the_end_of_an_encoded_answer_counts_too() -> None:
+    body = gzip.compress(json.dumps(chat_completion("Hello.")).encode()) + bytes(MAX_BODY_BYTES)
+    [answer] = outcomes([Reply(body=body, headers={"content-encoding": "gzip"})])
+    assert isinstance(answer, InvalidProviderResponse)
+
+
 def test_encoded_answers_are_not_asked_for_and_read_all_the_same() -> None:
     body, told = json.dumps(chat_completion("Hello.")).encode(), []
     encodings = {"gzip": gzip.compress(body), "deflate": zlib.compress(body), "identity": body}

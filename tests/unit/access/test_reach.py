@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -16,7 +17,7 @@ from llm_gateway.access.errors import Forbidden
 from llm_gateway.access.reach import HIDDEN, Reach
 from llm_gateway.adapters.memory.prompt_index import InMemoryPromptIndex
 from llm_gateway.api.prompts import ListQuery, list_prompts, prompt_metadata
-from llm_gateway.errors import AmbiguousPrompt, InvalidParameter, InvalidPath, PromptNotFound
+from llm_gateway.errors import AmbiguousPrompt, InvalidParameter, InvalidPath, PromptBroken, PromptNotFound
 from llm_gateway.prompts.catalogue.catalogue import EntryPage
 from llm_gateway.prompts.catalogue.entries import PromptEntry, Stamp
 from llm_gateway.prompts.catalogue.listing import find_entry
@@ -206,6 +207,48 @@ def test_errors_and_metadata_name_no_file_outside_of_the_scope() -> None:
     shown = asyncio.run(prompt_metadata(library.index, "support/a.md", caller))
     assert (shown.state, shown.partials) == ("ok", {})
     assert "_shared/secret.md" in asyncio.run(prompt_metadata(library.index, "support/a.md", OPEN)).partials
+
+
+@pytest.mark.parametrize("partial", [
+    "_hush/pay roll one.md", "_hush/o'neil two.md", "_hush/a,b: c.md", "_hush/x (four).txt",
+    "_hush/“five”.md", '_hush/x "six".md', "_hush/a -> b.md", "_hush/a.md b.md", "_hush/a.md: b.md",
+])  # fmt: skip
+@pytest.mark.parametrize("text", [None, b"{% if %}", b"{{ name|hush }}", b"\xff"])
+def test_no_error_gives_away_a_part_of_a_hidden_name_however_it_is_spelled(
+    partial: str, text: bytes | None
+) -> None:
+    library = Library()
+    quote = "'" if '"' in partial else '"'
+    if text is not None:
+        library.files.upload(partial, text)
+    library.files.upload("support/a.md", f"{{% include {quote}{partial}{quote} %}}".encode())
+    library.process_event("support/a.md")
+    caller = key("support/")
+    told = asyncio.run(prompt_metadata(library.index, "support/a.md", caller))
+    assert told.error is not None
+    with pytest.raises(PromptBroken) as caught:
+        asyncio.run(library.catalogue.load("support/a.md", reach=caller.reach))
+    errors = [told.error, *(item.error or "" for item in told.history), caught.value.message]
+    spelled = [word for word in re.split(r"\W+", partial.removeprefix("_hush")) if len(word) > 2]
+    for error in errors:
+        assert "_hush/" not in error
+        assert not [word for word in spelled if word in error.replace(HIDDEN, "")]
+
+
+def test_an_old_error_hides_a_name_that_no_file_has_any_more() -> None:
+    reach = Reach(("support/",))
+    assert reach.redacted("_hush/pay roll -> x.md line 3: there is no filter 'f'") == (
+        f"{HIDDEN} line 3: there is no filter 'f'"
+    )
+    assert reach.redacted("line 2: there is no partial '_hush/o'neil two.md'") == (
+        f"line 2: there is no partial {HIDDEN}"
+    )
+
+
+def test_a_name_in_reach_is_shown_whole_even_if_a_hidden_one_is_a_part_of_it() -> None:
+    reach = Reach(("support/",))
+    text = "there is no partial 'support/_a b.md'"
+    assert reach.redacted(text, ["_a b.md", "support/_a b.md"]) == text
 
 
 def test_what_one_caller_has_looked_up_shows_nothing_to_another() -> None:

@@ -15,7 +15,11 @@ PROMPT_EXTENSIONS = (".prompt", ".md", ".txt")
 
 HIDDEN = "a file outside of your key's prompts"
 _EXTENSION = "|".join(re.escape(extension) for extension in PROMPT_EXTENSIONS)
-_FILE_NAME = re.compile(rf"'([^']*(?:{_EXTENSION}))'|([^\s':,]+(?:{_EXTENSION}))(?![\w.])")
+_UNKNOWN_NAMES = (  # a path may hold spaces, quotes, commas and colons; these are the places that it ends at
+    rf"\A(?!line \d)(.+?(?:{_EXTENSION}))(?=(?: line \d+)?: )",  # the file that an error is about
+    rf"(?<!\w)'((?:[^']|'(?=\w))*?(?:{_EXTENSION}))'(?!\w)",
+    rf"([^\s':,]+(?:{_EXTENSION}))(?![\w.])",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +52,35 @@ class Reach:
         inner = {bound if bound.startswith(below) else below for bound in self.bounds if _meet(bound, below)}
         return sorted(bound for bound in inner if not any(_covers(other, bound) for other in inner - {bound}))
 
-    def redacted(self, text: str, hidden: Iterable[str] = ()) -> str:
+    def redacted(self, text: str, named: Iterable[str] = ()) -> str:
         """A message without the names of files that may not be seen.
 
         Args:
             text: The message.
-            hidden: Files that it may name in any form.
+            named: Files that it may name, seen or not. A name that is not among them is found by how it is
+                written, which is uncertain if it holds spaces or quotes.
         """
         if self.bounds is None:
             return text
-        for path in sorted((path for path in hidden if not self.holds(path)), key=len, reverse=True):
-            text = text.replace(f"'{path}'", HIDDEN).replace(path, HIDDEN)
-        return _FILE_NAME.sub(self._shown, text)
+        known = "|".join(re.escape(path) for path in sorted(named, key=len, reverse=True))
+        forms = (*((rf"'({known})'", f"({known})") if known else ()), *_UNKNOWN_NAMES)
+        return re.sub("|".join(forms), self._shown, text, flags=re.DOTALL)
 
     def shown(self, entry: PromptEntry) -> PromptEntry:
         """The entry without the names of partials that may not be seen."""
         if self.bounds is None:
             return entry
+        named = {**entry.sources, **entry.partials}
         return replace(
             entry,
             partials={path: version for path, version in entry.partials.items() if self.holds(path)},
-            error=None if entry.error is None else self.redacted(entry.error, entry.partials),
-            warnings=tuple(self.redacted(warning, entry.partials) for warning in entry.warnings),
+            error=None if entry.error is None else self.redacted(entry.error, named),
+            warnings=tuple(self.redacted(warning, named) for warning in entry.warnings),
         )
 
     def _shown(self, found: re.Match[str]) -> str:
-        return found.group(0) if self.holds(found.group(1) or found.group(2)) else HIDDEN
+        path = next(name for name in found.groups() if name is not None)
+        return found.group(0) if self.holds(path) else HIDDEN
 
 
 EVERYTHING = Reach()

@@ -160,7 +160,7 @@ async def prompt_metadata(index: PromptIndex, path: str, caller: Caller) -> Prom
     entry = await find_entry(index, path, reach)
     labels, history = await asyncio.gather(index.labels(entry.path), index.history(entry.path))
     shown = [
-        replace(revision, error=reach.redacted(revision.error, revision.partials))
+        replace(revision, error=reach.redacted(revision.error, {**entry.sources, **revision.partials}))
         if revision.error
         else revision
         for revision in history[:HISTORY_LIMIT]

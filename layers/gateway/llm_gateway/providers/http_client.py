@@ -67,10 +67,10 @@ class _BoundedStream(httpx2.AsyncByteStream):
         decoder = _decoder(self._codings)
         async for chunk in self._stream:
             received += len(chunk)
+            _check_length(received)  # here as well: what follows the encoded text decodes to no piece
             for piece in _pieces(decoder, chunk):
                 decoded += len(piece)
-                if max(received, decoded) > MAX_BODY_BYTES:
-                    raise BodyTooLong("The vendor's answer is too long.")
+                _check_length(decoded)
                 yield piece
                 if decoder is not None:
                     await asyncio.sleep(0)
@@ -80,6 +80,11 @@ class _BoundedStream(httpx2.AsyncByteStream):
     @override
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def _check_length(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise BodyTooLong("The vendor's answer is too long.")
 
 
 def _decoder(codings: list[str]) -> _Decompress | None:

@@ -33,7 +33,8 @@ def check_model_scope(bound: str) -> str:
     """`provider/name`, in which `*` stands for any text.
 
     Raises:
-        InvalidParameter: It is not; `*` alone would be a bound that bounds nothing.
+        InvalidParameter: It is not; `*` alone or `*/*` would be a bound that bounds nothing, and `?` and
+            `[` would match more than they seem to.
     """
     if not bound:
         raise InvalidParameter("--model is empty; is a variable unset? Leave it out to allow every model.")
@@ -43,6 +44,12 @@ def check_model_scope(bound: str) -> str:
             f"--model '{bound}' must be provider/name, for example openai/gpt-4o-mini or openai/*; "
             "leave --model out to allow every model."
         )
+    if any(sign in bound for sign in "?["):
+        raise InvalidParameter(
+            f"--model '{bound}' must hold no '?' and no '['; only '*' stands for other text."
+        )
+    if not bound.replace("*", "").strip("/"):
+        raise InvalidParameter(f"--model '{bound}' allows every model; leave --model out if that is meant.")
     return bound
 
 

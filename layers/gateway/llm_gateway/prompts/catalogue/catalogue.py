@@ -152,7 +152,7 @@ class Catalogue:
             version = await self._labelled(view, entry.path, label, key)
         wanted = version or entry.version
         if wanted is None:
-            problem = without_words(reach.redacted(entry.error or "", entry.partials))
+            problem = without_words(reach.shown(entry).error or "")
             raise PromptBroken(f"'{entry.path}' has no usable version: {problem}.", param="prompt")
         return self._prompts.get(entry.path, wanted) or await self._read(entry, wanted, reach)
 
