@@ -297,9 +297,5 @@ def _owner(request: CallRequest) -> str:
 
 def _permitted(routes: Sequence[Route], caller: Caller) -> Sequence[Route]:
     """The routes whose models the caller may use; the first is the one that was asked for."""
-    caller.permit_model(_name_of(routes[0]))
-    return [route for route in routes if caller.may_use(_name_of(route))]
-
-
-def _name_of(route: Route) -> str:
-    return f"{route.model.provider}/{route.model.name}"
+    caller.permit_model(routes[0].model.full_name)
+    return [route for route in routes if caller.may_use(route.model.full_name)]

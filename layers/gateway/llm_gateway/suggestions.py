@@ -43,14 +43,20 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" Did you mean '{found[0]}'?" if found else ""
 
 
+def written_as(missing: str, given: Iterable[str]) -> str:
+    """` Did you mean 'prompt' by 'promt'?`: a sentence to append about a name that is missing, or nothing."""
+    found = nearest(missing, given)
+    return f" Did you mean '{missing}' by '{found[0]}'?" if found else ""
+
+
 def variable_hint(missing: Sequence[str], given: Mapping[str, Json]) -> str:
     """What is likely wrong with variables of which some are missing: a sentence to append, or nothing."""
     if hint := nesting_hint(given):
         return hint
     spare = [name for name in islice(given, _MOST_NAMES) if name not in missing]
     for name in missing[:_MOST_MISSING]:
-        if "." not in name and (found := nearest(name, spare)):
-            return f" Did you mean '{name}' by '{found[0]}'?"
+        if "." not in name and (hint := written_as(name, spare)):
+            return hint
     return ""
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from llm_gateway.errors import InvalidParameter, InvalidRequest, MalformedJson, RequestError, UnknownField
 from llm_gateway.json_schema.value_bounds import MAX_VALUES, TooManyValues, check_text
 from llm_gateway.json_schema.values import Json
-from llm_gateway.suggestions import did_you_mean, nearest
+from llm_gateway.suggestions import did_you_mean, written_as
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -155,8 +155,7 @@ def _misspelt(missing: Sequence[int | str], problems: Sequence[Any]) -> str:
         for problem in problems[:MAX_PROBLEMS]
         if problem["type"] == "extra_forbidden" and problem["loc"][:-1] == missing[:-1]
     ]
-    found = nearest(str(missing[-1]), beside)
-    return f" Did you mean '{missing[-1]}' by '{found[0]}'?" if found else ""
+    return written_as(str(missing[-1]), beside)
 
 
 def _rule(problem: Mapping[str, Any]) -> str:

@@ -14,8 +14,14 @@ from llm_gateway.deadline import Deadline
 LIGHT_BYTES = 16_384
 """A document up to this size is read at once: a few milliseconds at most."""
 
+LIGHT_VALUES = 2_000
+"""Values of a request that are walked through at once: a few milliseconds at most."""
+
 PROMPTS = "prompt files"
-"""Owner of the work that prompt files take, whoever is the first to need them."""
+"""Owner of the work that reading prompt files takes, which belongs to no single caller."""
+
+PARSING_S = 60.0
+"""Longest wait for that work, in seconds; a call that waits for it gives up sooner."""
 
 T = TypeVar("T")
 

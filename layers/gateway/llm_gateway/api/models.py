@@ -48,7 +48,7 @@ class ModelInfo(Wire):
         if price is not None:
             price["date"] = price["date"] and price["date"].isoformat()
         return cls(
-            id=f"{spec.provider}/{spec.name}",
+            id=spec.full_name,
             provider=spec.provider,
             name=spec.name,
             context_tokens=spec.context_tokens,

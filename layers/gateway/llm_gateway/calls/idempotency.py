@@ -25,7 +25,7 @@ from llm_gateway.errors import (
 )
 from llm_gateway.json_schema.value_bounds import is_small
 from llm_gateway.models.errors import ProviderError, ProviderTimeout
-from llm_gateway.workers import INLINE, LIGHT_BYTES, Workers
+from llm_gateway.workers import INLINE, LIGHT_BYTES, LIGHT_VALUES, Workers
 
 MAX_OUTCOME_BYTES = 350_000
 """Largest outcome that is kept, compressed; a DynamoDB item has 400 KB."""
@@ -34,7 +34,6 @@ _MARGIN_S = 5.0  # for the clocks of two holders, and for what a holder does aft
 _LONGEST_RETRY_AFTER_S = 2.0
 _STORE_TIMEOUT_S = 0.5
 _PACKING_TIMEOUT_S = 5.0
-_LIGHT_VALUES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +222,11 @@ class IdempotentCalls:
         def work() -> str:
             return _digest_of(request)
 
-        first = work if is_small(request.variables, _LIGHT_VALUES, LIGHT_BYTES) else None
+        first = work if is_small(request.variables, LIGHT_VALUES, LIGHT_BYTES) else None
         return await self._workers.run(work, time_left, owner=request.calling_service or "", first=first)
 
     async def _packed(self, outcome: dict[str, Any]) -> bytes | None:
-        """What is kept of an outcome; whoever asked for it has the answer in any case."""
+        """The stored form of an outcome; the caller has the answer in any case."""
 
         def work() -> bytes | None:
             return _kept(outcome)
@@ -329,7 +328,7 @@ def _outcome_of(error: GatewayError) -> dict[str, Any] | None:
     """What to keep of a failure, None if a repetition may do better at no risk."""
     if not isinstance(error, ProviderError) or error.retryable or not error.spent:
         return None
-    models = [f"{spending.model.provider}/{spending.model.name}" for spending in error.spent]
+    models = [spending.model.full_name for spending in error.spent]
     return {
         "error": {"code": error.code, "message": error.message, "details": error.details, "models": models}
     }

@@ -98,6 +98,11 @@ class ModelSpec:
     any_date: bool = False
     price: ModelPrice | None = None
 
+    @property
+    def full_name(self) -> str:
+        """`provider/name`, as requests, keys and prompts name it."""
+        return f"{self.provider}/{self.name}"
+
     def accepted(self, requested: ModelOptions, authored: ModelOptions) -> ModelOptions:
         """The options to send: the request's own over the prompt author's.
 

@@ -16,9 +16,7 @@ from llm_gateway.prompts.files.yaml_lines import line_of, reading
 from llm_gateway.prompts.rendering.metering import QUICK_TIME_S, TIME_LIMIT_S
 from llm_gateway.prompts.rendering.template import PromptTemplate, check_partial
 from llm_gateway.suggestions import nesting_hint, variable_hint
-from llm_gateway.workers import LIGHT_BYTES, NotQuick
-
-_SMALL_VALUES = 2_000
+from llm_gateway.workers import LIGHT_BYTES, LIGHT_VALUES, NotQuick
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class Prompt:
             NotQuick: It does, or a value is missing or does not fit, which takes longer to explain.
             InvalidVariables: As `render`.
         """
-        if not is_small(variables, _SMALL_VALUES, LIGHT_BYTES):
+        if not is_small(variables, LIGHT_VALUES, LIGHT_BYTES):
             raise NotQuick
         filled = merged(self.front.defaults, variables)
         if self._missing(filled):

@@ -12,8 +12,6 @@ from llm_gateway.adapters.local.local_file import read_whole
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.providers.key_text import KeyFault, decoded, key_in
 
-__all__ = ["ProviderKey", "Read", "as_given", "in_file", "key_in", "unreadable"]
-
 _KEPT_S = 300
 _MOST_BYTES = 65_536
 

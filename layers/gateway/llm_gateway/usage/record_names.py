@@ -22,7 +22,7 @@ class BoundedNames:
     """Names that are known, and so many more in the order in which they come.
 
     Args:
-        most: How many names may be added by whoever uses them first.
+        most: How many names callers may add, first come first served.
         full: Is called once, when a name is folded for the first time.
     """
 
@@ -34,7 +34,7 @@ class BoundedNames:
         self._warned = False
 
     def know(self, names: Iterable[str]) -> None:
-        """Let names through that somebody other than a caller chose; they count for nothing."""
+        """Let names through that were not chosen by a caller; they do not count towards the bound."""
         self._known.update(names)
 
     def folded(self, name: str) -> str:

@@ -117,7 +117,7 @@ def carry_over(before: str, now: str) -> None:
 
 
 def write_whole(file: Path, data: bytes) -> None:
-    """Replace a file so that whoever reads at the same time finds the old bytes or the new ones."""
+    """Replace a file so that a reader at the same time finds either the old bytes or the new ones."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
     try:

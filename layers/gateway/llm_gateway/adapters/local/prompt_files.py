@@ -18,7 +18,6 @@ from pathlib import Path
 
 from llm_gateway.adapters.local.local_file import LocalFile, NotAFile, Stamp, is_folder, read_local_file
 from llm_gateway.adapters.local.prompt_archive import (
-    STATE,
     FolderArchive,
     SeenVersion,
     carry_over,
@@ -28,8 +27,6 @@ from llm_gateway.adapters.local.prompt_tree import Tree, lies_in, look_at, reaso
 from llm_gateway.errors import PromptNotFound, StoreUnavailable
 from llm_gateway.prompts.catalogue.assembly import Upload
 from llm_gateway.prompts.files.path import check_path, is_partial, is_prompt_file
-
-__all__ = ["MOST_BYTES", "STATE", "FolderPromptFiles"]
 
 MOST_BYTES = 10_000_000
 """Largest file that is read: the most that LLM_GATEWAY_MAX_PROMPT_BYTES can be."""

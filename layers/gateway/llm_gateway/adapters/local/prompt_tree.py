@@ -57,7 +57,7 @@ def look_at(root: Path) -> Tree:
     """Look at every file below a folder.
 
     Links are followed as long as they lead into the folder: a ConfigMap is made of such links. A link that
-    leads out of it is ignored, so that whoever may write a prompt opens no other file of the machine. A
+    leads out of it is ignored, so that an author of prompts opens no other file of the machine. A
     linked folder is entered once: links to folders inside it are not followed, so no loop has an end to find.
 
     Raises:

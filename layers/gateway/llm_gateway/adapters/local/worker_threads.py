@@ -28,8 +28,8 @@ _Turn = asyncio.Future[None]
 class WorkerThreads:
     """Does work in threads, in one event loop; see Workers.
 
-    Owners take turns, and one owner has at most all threads but one. So whoever sends heavy work only waits
-    for their own.
+    Owners take turns, and one owner has at most all threads but one. So an owner of heavy work only waits
+    for its own.
 
     Args:
         threads: How many work at once, 2 or more.

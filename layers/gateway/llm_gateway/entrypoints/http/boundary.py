@@ -43,7 +43,7 @@ def error_answer(request: Request, error: GatewayError, observer: RequestObserve
     """The answer that tells of an error."""
     request_id = request_id_of(request.scope)
     observer.refused(error, request_id)
-    return JSONResponse(error.to_wire(request_id), error.status, headers=_headers(error))
+    return JSONResponse(error.to_wire(request_id), error.status, headers=error_headers(error))
 
 
 def exception_handlers(
@@ -137,7 +137,8 @@ def _new_request_id(scope: Scope) -> str:
     return str(given) if given else uuid.uuid4().hex
 
 
-def _headers(error: GatewayError) -> dict[str, str]:
+def error_headers(error: GatewayError) -> dict[str, str]:
+    """The headers that go with an error: what else is allowed, or when to come back."""
     if isinstance(error, MethodNotAllowed):
         return {"allow": error.allow}
     return {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}

@@ -15,7 +15,7 @@ from llm_gateway.errors import GatewayError
 
 Check = Callable[[], Awaitable[object]]
 _CHECK_TIMEOUT_S = 2.0
-_TRUSTED_S = 1.0  # so that whoever asks without a key cannot make the stores answer as often
+_TRUSTED_S = 1.0  # so that requests without a key do not reach the stores each time
 
 
 class ReadinessObserver(Protocol):
@@ -27,7 +27,7 @@ class ReadinessObserver(Protocol):
 
 
 class Dependencies:
-    """What calls need, checked at most once a second whoever asks.
+    """What calls need, checked at most once a second.
 
     Args:
         checks: By name of a dependency, something that fails if it cannot be used.

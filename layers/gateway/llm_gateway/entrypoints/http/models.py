@@ -18,7 +18,7 @@ def router(catalogue: ModelCatalogue, default_model: str, callers: RequestCaller
     @routes.get("/v1/models", operation_id="ListModels")
     async def list_models(caller: Caller = known) -> ModelList:
         """List the models that the caller may use, with their limits and prices."""
-        specs = [spec for spec in catalogue if caller.may_use(f"{spec.provider}/{spec.name}")]
+        specs = [spec for spec in catalogue if caller.may_use(spec.full_name)]
         specs.sort(key=lambda spec: (spec.provider, spec.name))
         default = default_model if caller.may_use(default_model) else None
         return ModelList(models=[ModelInfo.of(spec) for spec in specs], default_model=default)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from llm_gateway.entrypoints.http.boundary import error_headers
 from llm_gateway.errors import GatewayError, HeadersTooLarge, Overloaded, RequestTimedOut
 
 MOST_HEADERS = 100
@@ -89,9 +90,8 @@ def refusal(error: GatewayError, headers: Iterable[tuple[bytes, bytes]]) -> tupl
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode()),
         (b"connection", b"close"),
+        *((name.encode(), value.encode()) for name, value in error_headers(error).items()),
     ]
-    if error.retry_after_s is not None:
-        told.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
     lines = [b"%b: %b\r\n" % header for header in told]
     return request_id, b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body])
 

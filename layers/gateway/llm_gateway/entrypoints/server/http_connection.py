@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 _LINGER_S = 2.0  # for the peer to read a refusal before a reset could destroy it
-_MOST_REFUSED_AT_ONCE = 100  # beyond the bound on connections; whoever comes then is not even answered
+_MOST_REFUSED_AT_ONCE = 100  # beyond the bound on connections; further ones are closed without an answer
 
 
 class HttpConnection(HttpToolsProtocol):

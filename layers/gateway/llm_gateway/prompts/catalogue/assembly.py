@@ -21,13 +21,12 @@ from llm_gateway.prompts.files.path import is_partial
 from llm_gateway.prompts.files.yaml_lines import UnreadablePrompt
 from llm_gateway.prompts.prompt import Prompt, built_prompt
 from llm_gateway.prompts.rendering.template import check_partial
-from llm_gateway.workers import INLINE, PROMPTS, Workers
+from llm_gateway.workers import INLINE, PARSING_S, PROMPTS, Workers
 
 _MAX_TOKENS_READ = 5 * MAX_TOKENS
 """Of all versions of all files together: 20 versions may be broken, each with its last line."""
 
 T = TypeVar("T")
-_PARSE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,7 @@ class _Assembler:
             self._defects.append(error)
 
     async def _parsed(self, work: Callable[[], T]) -> T:
-        return await self._workers.run(work, Deadline.after(_PARSE_TIMEOUT_S), owner=PROMPTS, paid=True)
+        return await self._workers.run(work, Deadline.after(PARSING_S), owner=PROMPTS, paid=True)
 
     def _served(self, newest: Upload, own: Upload, source: Source, parts: Mapping[str, _Part]) -> Assembly:
         versions = {path: part.upload.version for path, part in parts.items()}

@@ -23,13 +23,12 @@ from llm_gateway.prompts.catalogue.listing import chosen, entries_at
 from llm_gateway.prompts.catalogue.shares import Labels
 from llm_gateway.prompts.problem import without_words
 from llm_gateway.suggestions import did_you_mean
-from llm_gateway.workers import INLINE, PROMPTS, Workers
+from llm_gateway.workers import INLINE, PARSING_S, PROMPTS, Workers
 
 if TYPE_CHECKING:
     from llm_gateway.prompts.prompt import Prompt
 
 _CHECK_TIMEOUT_S = 0.5
-_PARSE_TIMEOUT_S = 60.0  # a call that waits for it gives up sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ class Catalogue:
         try:
             prompt = await self._workers.run(
                 lambda: parse_prompt(entry.path, version, data, files_of),
-                Deadline.after(_PARSE_TIMEOUT_S),
+                Deadline.after(PARSING_S),
                 owner=PROMPTS,
             )
         except PromptSyntaxError as error:

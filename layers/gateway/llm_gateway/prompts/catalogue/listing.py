@@ -62,7 +62,7 @@ async def find_entry(index: PromptIndex, path: str, reach: Reach = EVERYTHING) -
 
 
 async def entries_at(index: PromptIndex, path: str) -> Sequence[PromptEntry]:
-    """The entries that `path` may stand for, whoever asks.
+    """The entries that `path` may stand for, whether the caller may see them or not.
 
     Raises:
         InvalidPath: The path is not a plain relative one.

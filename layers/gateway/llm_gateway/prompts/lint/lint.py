@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 
 from jinja2 import nodes
 
@@ -16,6 +15,7 @@ from llm_gateway.prompts.lint.findings import Finding, Subject
 from llm_gateway.prompts.lint.variables import variable_findings
 from llm_gateway.prompts.rendering.sandbox import environment
 from llm_gateway.prompts.rendering.template import role_lines
+from llm_gateway.suggestions import nearest
 
 _ROLE = r"(system|user|assistant)"
 _EXACT = re.compile(rf"^[ \t]*{_ROLE}:[ \t]*$")
@@ -59,9 +59,7 @@ def _findings(subject: Subject, models: ModelCatalogue) -> list[Finding]:
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:
     for keys in subject.prompt.front.unknown:
         known = KNOWN_KEYS[keys[:-1]]
-        near = [n for n in [_OFTEN_MEANT.get(keys[-1])] if n in known] or get_close_matches(
-            keys[-1], known, n=1
-        )
+        near = [n for n in [_OFTEN_MEANT.get(keys[-1])] if n in known] or nearest(keys[-1], known)
         hint = f"did you mean '{near[0]}'?" if near else "put data of your own under 'metadata'"
         message = f"unknown key '{shown('.'.join(keys))}'; {hint}"
         yield subject.at_key(keys, "error", "unknown-key", message)

@@ -36,7 +36,7 @@ def paired(pairs: Iterable[Any]) -> dict[Any, Any]:
     """A mapping of pairs.
 
     The hash of a key walks through all of it. Those of numbers are known beforehand, so a mapping can
-    be made to look at each of them for each other; texts have hashes that nobody can choose.
+    be made to look at each of them for each other; the hashes of texts cannot be chosen.
     """
     left = budget()
     made: list[tuple[Any, Any]] = []
